@@ -1,0 +1,3 @@
+"""distmed: fine-tune open language models for medical diagnosis, and show the evidence."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,5 @@
+"""`python -m distmed …` is the same as `distmed …`."""
+
+from distmed.cli import main
+
+main()

@@ -1,0 +1,22 @@
+"""What the user can mend. Everything else that is raised is a bug, and shows its traceback."""
+
+
+class UserError(Exception):
+    """A mistake in the input: one line that says what is wrong, one that says how to mend it.
+
+    The command line prints both and exits with status 2.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}"
+
+
+def one_of(items: list[str], limit: int = 12) -> str:
+    """`a, b, c and 9 more`: a list short enough for one line of an error."""
+    shown = ", ".join(items[:limit])
+    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"

@@ -1,0 +1,1 @@
+"""A Hugging Face model under ZeRO-3: load, head, attention between packed cases, loss."""

@@ -1,0 +1,1 @@
+"""Offline: rows become clean, sharded Parquet with a manifest."""

@@ -1,0 +1,260 @@
+"""Recipe: every knob of a run, with its default, its check and one sentence on what it does.
+
+A YAML file and `key=value` overrides flow in, a checked `Recipe` flows out. Anything wrong becomes a `UserError` that names
+the key and, for a misspelt one, the nearest that exists.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from distmed.errors import UserError
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lora(Section):
+    """Train small low-rank matrices beside frozen weights (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: PositiveInt = Field(16, description="Inner dimension of the adapters.")
+    alpha: Positive = Field(32, description="The adapters' output is scaled by alpha / rank.")
+    dropout: Fraction = Field(0.0, description="Dropout on the adapters' input.")
+    targets: str | list[str] = Field("all-linear", description="Names of the linear layers that get an adapter.")
+
+
+class Model(Section):
+    path: str = Field(description="A Hugging Face folder, a hub id, or builtin:tiny-llama (made on the spot).")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub id.")
+    init: Literal["pretrained", "random"] = Field("pretrained", description="Use the weights, or only the architecture.")
+    lora: Lora | None = Field(None, description="Train adapters instead of all weights.")
+    dropout: Fraction | None = Field(None, description="Overrides every dropout of the model; null keeps its own.")
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Off: it can do anything.")
+
+
+class Source(Section):
+    source: str = Field(description="A file, a glob, a folder, a hub id, s3://… gs://… hf://…, or builtin:patients/train.")
+    format: str = Field("columns", description="How a row becomes a case: a name that `distmed doctor --formats` lists.")
+    where: dict[str, Any] = Field({}, description="Keep only rows whose columns have these values.")
+    columns: dict[str, str] = Field({}, description="For the format `columns`: which column is text, label, id, group, …")
+    limit: PositiveInt | None = Field(None, description="Take only this many cases from the start.")
+    weight: Positive = Field(1.0, description="Share of this source in a mixture.")
+
+
+class Data(Section):
+    train: list[Source] = Field(min_length=1, description="What the model learns from.")
+    eval: list[Source] = Field([], description="What the model is measured on, every `train.eval_every` steps.")
+    seq_len: Annotated[int, Field(ge=8)] = Field(256, description="Tokens of one sequence; packed cases share it.")
+    packing: bool = Field(True, description="Put several short cases into one sequence, without attention between them.")
+    unknown_labels: Literal["refuse", "count"] = Field(
+        "refuse", description="An eval case whose label train never had stops the run, or counts as answered wrongly."
+    )
+    long_cases: Literal["refuse", "drop", "cut"] = Field(
+        "refuse", description="A case longer than seq_len stops the run, is dropped and counted, or is cut and counted."
+    )
+    class_weights: Literal["none", "balanced", "effective"] = Field(
+        "none", description="Weight of a case's loss by its class: n/(k·count), or effective number (arXiv:1901.05555)."
+    )
+    sampling: Literal["natural", "balanced"] = Field(
+        "natural", description="Each case once an epoch, or a draw list in which every class has the same share."
+    )
+    drop_findings: Fraction = Field(0.0, description="Chance that a finding is left out in training, keyed by case and epoch.")
+    shuffle_findings: bool = Field(False, description="Order of findings in training, keyed by case and epoch.")
+    excluded_findings: bool = Field(True, description="Whether the text tells the findings that were looked for and not found.")
+
+
+class Train(Section):
+    epochs: Positive = Field(3, description="Passes over the data.")
+    max_steps: PositiveInt | None = Field(None, description="Stop after so many optimizer steps, whatever `epochs` says.")
+    global_batch: PositiveInt = Field(32, description="Sequences of one optimizer step, over all workers.")
+    micro_batch: PositiveInt = Field(8, description="Sequences a worker takes at once; the rest is gradient accumulation.")
+    seed: Annotated[int, Field(ge=0)] = Field(1, description="Order of the data, fresh weights, dropout.")
+    log_every: PositiveInt = Field(10, description="Steps between two lines of metrics.jsonl.")
+    eval_every: PositiveInt | None = Field(None, description="Steps between two evaluations; null: once an epoch.")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="auto: bf16 where the hardware multiplies it (GPU, AMX, AVX512-BF16), else fp32."
+    )
+    activation_checkpointing: bool = Field(False, description="Recompute activations in the backward pass to save memory.")
+    loss: Literal["cross_entropy", "focal", "logit_adjusted"] = Field(
+        "cross_entropy", description="For classify; focal: arXiv:1708.02002, logit_adjusted: arXiv:2007.07314."
+    )
+    focal_gamma: NonNegative = Field(2.0, description="Focusing of the focal loss; 0 is cross entropy.")
+    label_smoothing: Fraction = Field(0.0, description="Probability mass spread over all classes.")
+
+
+class Optimizer(Section):
+    name: Literal["adamw"] = Field("adamw", description="Adam with decoupled weight decay (arXiv:1711.05101).")
+    lr: Positive = Field(3e-4, description="Peak learning rate.")
+    head_lr: Positive | None = Field(None, description="Peak learning rate of a fresh classification head; null: lr.")
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="Decay of the running moments.")
+    eps: Positive = Field(1e-8, description="Added to the root of the second moment.")
+    weight_decay: NonNegative = Field(0.01, description="Not applied to norms and biases.")
+    warmup: NonNegative = Field(0.05, description="Below 1 a fraction of all steps, else a number of steps.")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="After the warm-up.")
+    max_grad_norm: Positive | None = Field(1.0, description="Clip the global gradient norm; null: never.")
+
+
+class Checkpoint(Section):
+    every: PositiveInt | None = Field(None, description="Steps between two checkpoints; null: once an epoch.")
+    keep: PositiveInt = Field(2, description="How many of the newest stay, beside the best.")
+    best: str = Field("eval/loss", description="The metric whose best checkpoint is kept and exported.")
+    storage_path: str | None = Field(None, description="Where checkpoints lie; null: in the run directory.")
+
+
+class Tracking(Section):
+    wandb: Literal["auto", "online", "offline", "disabled"] = Field(
+        "auto", description="auto: online with a key, else offline. WANDB_MODE goes first."
+    )
+    project: str = Field("distmed", description="W&B project.")
+    group: str | None = Field(None, description="W&B group.")
+    tags: list[str] = Field([], description="W&B tags.")
+    log_examples: bool = Field(False, description="Let patient text go to W&B and logs.")
+
+
+class Cluster(Section):
+    num_workers: PositiveInt = Field(1, description="World size: one worker a GPU, or CPU processes.")
+    max_failures: Annotated[int, Field(ge=-1)] = Field(3, description="Restarts after a lost worker; -1: without end.")
+    wait_s: NonNegative = Field(0, description="How long to wait for the workers' resources.")
+    collective_timeout_s: Positive = Field(1800, description="A collective that takes longer ends the attempt.")
+    stall_timeout_s: Positive = Field(900, description="No step for so long ends the attempt.")
+
+
+class Recipe(Section):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The run is written to runs/NAME.")
+    task: Literal["classify", "generate"] = Field(description="A head over the diagnoses, or the answer as text.")
+    model: Model
+    data: Data
+    train: Train = Train()
+    optimizer: Optimizer = Optimizer()
+    deepspeed: str = Field("zero3", description="A name in ds_configs/, or the path of one's own JSON.")
+    checkpoint: Checkpoint = Checkpoint()
+    tracking: Tracking = Tracking()
+    cluster: Cluster = Cluster()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.cluster.num_workers > self.train.global_batch:
+            raise ValueError(
+                f"cluster.num_workers: {self.cluster.num_workers} workers share train.global_batch="
+                f"{self.train.global_batch} sequences, so some would have none; raise one or lower the other"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a YAML recipe and apply `key=value` overrides (dotted paths, lists by index).
+
+    Raises UserError for a missing file, bad YAML, an unknown key (with the nearest known one) or a wrong type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"recipe not found: {path}", "name a YAML file; recipes to start from lie in recipes/")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}", "mend the file at that place") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no recipe", "a recipe is a mapping that starts with `name:` and `task:`")
+    for override in overrides or []:
+        _apply(values, override)
+    return check(values)
+
+
+def check(values: dict[str, Any]) -> Recipe:
+    """Validate plain values into a Recipe; the first fault becomes a UserError."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise _explain(fault) from error
+
+
+def _explain(fault: Any) -> UserError:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _keys_beside(fault["loc"])
+        near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"known keys there: {', '.join(known)}"
+        return UserError(f"unknown recipe key: {where}", hint)
+    if fault["type"] == "missing":
+        return UserError(f"the recipe lacks {where}", f"add `{fault['loc'][-1]}:` to it")
+    if fault["type"] == "value_error" and not where:
+        what, _, how = str(fault["ctx"]["error"]).partition("; ")
+        return UserError(what, how or "mend the recipe")
+    return UserError(f"{where}: {fault['msg'].lower()}, not {fault['input']!r}", "mend the value in the recipe")
+
+
+def _keys_beside(loc: tuple[Any, ...]) -> list[str]:
+    section: type[BaseModel] = Recipe
+    for part in loc[:-1]:
+        if isinstance(part, int):
+            continue
+        kinds = _models_in(section.model_fields[part].annotation)
+        if not kinds:
+            return []
+        section = kinds[0]
+    return list(section.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
+
+
+def _apply(values: Any, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"not an override: {override}", "write key=value, for example optimizer.lr=1e-5")
+    try:
+        value = _number_or(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise UserError(f"{key}: not a value: {text}", "quote it, or write it as in a YAML file") from error
+    *path, last = key.split(".")
+    here = values
+    for part in path:
+        here = _enter(here, part, key)
+    if isinstance(here, list):
+        here[_index(here, last, key)] = value
+    else:
+        here[last] = value
+
+
+def _enter(here: Any, part: str, key: str) -> Any:
+    if isinstance(here, list):
+        return here[_index(here, part, key)]
+    inner = here.get(part)
+    if inner is None:
+        inner = here[part] = {}
+    if not isinstance(inner, dict | list):
+        raise UserError(f"{key}: `{part}` holds a value, not a section", f"set `{part}` itself, or mend the path")
+    return inner
+
+
+def _index(items: list[Any], part: str, key: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise UserError(f"{key}: `{part}` is no index of a list of {len(items)}", f"use 0 to {len(items) - 1}")
+    return int(part)
+
+
+def _number_or(value: Any) -> Any:
+    """YAML 1.1 reads 1e-5 as a string; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

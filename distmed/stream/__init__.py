@@ -1,0 +1,1 @@
+"""Online: shards become batches, as a pure function of position."""
