@@ -1,0 +1,241 @@
+"""Looks at a model before anything is started: is it there, is it whole, can it do the task, may it be packed.
+
+The recipe's `model` section flows in, a `ModelFacts` flows out; every fault is the user's to mend and is told as one.
+No weight is loaded, only the headers of the safetensors files are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from distmed.errors import UserError, one_of
+from distmed.model.families import FAMILIES
+from distmed.recipe import Model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+CHUNK = 1 << 16
+SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the driver knows of a model. `max_positions` is the longest case it can read, None if there is no limit.
+
+    `hash` changes with the config, the tokenizer and the weights.
+    """
+
+    folder: Path
+    model_type: str
+    hidden_size: int
+    max_positions: int | None
+    hash: str
+
+
+def check_model(model: Model, task: Literal["classify", "generate"], *, packing: bool) -> ModelFacts:
+    """Find the model and hold it against the task. Raises UserError with what is wrong and how to mend it."""
+    folder = find_folder(model)
+    config = _read_config(folder, model)
+    _check_tokenizer(folder, model)
+    if model.init == "pretrained":
+        _check_weights(folder)
+    _check_task(config, model, task)
+    if packing and config.model_type not in FAMILIES:
+        raise UserError(
+            f"{model.path}: packing was not tested with {config.model_type} models, and cases might see each other",
+            f"set data.packing=false, or use one of {', '.join(sorted(FAMILIES))}",
+        )
+    text = config.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None)
+    family = FAMILIES.get(config.model_type)
+    if positions is not None and family is not None and family.position_offset:
+        positions -= text.pad_token_id + 1
+    return ModelFacts(folder, config.model_type, text.hidden_size, positions, model_hash(folder))
+
+
+def find_folder(model: Model) -> Path:
+    """The folder that `model.path` names: itself, or the local copy of a hub id (downloaded if it is missing)."""
+    local = Path(model.path).expanduser()
+    if local.is_dir():
+        return local.resolve()
+    if model.path.startswith("builtin:"):
+        raise UserError(f"model.path: there is no built-in model {model.path}", "the one there is: builtin:tiny-llama")
+    if model.path.startswith((".", "/", "~")) or model.path.count("/") > 1:
+        raise UserError(f"model.path: no such folder: {model.path}", "name a folder with config.json, or a hub id")
+    return _download(model)
+
+
+def _download(model: Model) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    patterns = ["*.json", "*.txt", "*.model", "*.jinja"]
+    patterns += ["*.safetensors"] if model.init == "pretrained" else []
+    patterns += ["*.py"] if model.trust_remote_code else []
+    missing = f"model.path: {model.path} is neither a folder nor a model on the Hugging Face hub"
+    try:
+        return Path(snapshot_download(model.path, revision=model.revision, allow_patterns=patterns))
+    except GatedRepoError as error:
+        raise UserError(
+            f"{model.path} is gated, and this account may not read it",
+            f"ask for access at https://huggingface.co/{model.path}, then set HF_TOKEN",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise UserError(
+            f"{model.path} has no revision {model.revision}", "name a branch, tag or commit it has"
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise UserError(missing, "check the spelling; a private model needs HF_TOKEN") from error
+    except OSError as error:
+        # Offline, or the network failed: huggingface_hub derives all of those from OSError.
+        raise UserError(
+            f"{missing} that can be reached from here", "copy the model here and name its folder, or go online"
+        ) from error
+
+
+def _read_config(folder: Path, model: Model) -> PreTrainedConfig:
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: no config.json", "model.path must name a Hugging Face model folder")
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON", "fetch the model again") from error
+    model_type = values.get("model_type")
+    if "auto_map" in values and model_type not in CONFIG_MAPPING and not model.trust_remote_code:
+        raise UserError(
+            f"{model.path} needs Python code that comes with it, and that code could do anything on this machine",
+            "read the .py files in its folder; if you trust them, set model.trust_remote_code=true",
+        )
+    if "auto_map" not in values and model_type not in CONFIG_MAPPING:
+        raise UserError(
+            f"{path}: transformers does not know the architecture {model_type!r}", "name a model that it knows"
+        )
+    try:
+        return AutoConfig.from_pretrained(str(folder), trust_remote_code=model.trust_remote_code)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise UserError(f"{path} does not describe a {model_type} model: {_first_line(error)}", "mend it") from error
+
+
+def _check_tokenizer(folder: Path, model: Model) -> None:
+    from transformers import AutoTokenizer
+
+    hint = "copy the tokenizer of its base model into the folder: tokenizer.save_pretrained(folder)"
+    # Without any of these files transformers may make an empty tokenizer and say nothing.
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES) and not model.trust_remote_code:
+        raise UserError(f"{folder}: no tokenizer", hint)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=model.trust_remote_code)
+    except Exception as error:
+        raise UserError(f"{folder}: the tokenizer cannot be read: {_first_line(error)}", hint) from error
+    if not len(tokenizer):
+        raise UserError(f"{folder}: the tokenizer is empty", hint)
+
+
+def _check_weights(folder: Path) -> None:
+    hint = "fetch the model again, or set model.init=random for fresh weights"
+    files = weight_files(folder)
+    if not files:
+        pickles = [path.name for pattern in PICKLES for path in folder.glob(pattern)]
+        if pickles:
+            raise UserError(
+                f"{folder}: its weights are pickles ({one_of(pickles, 3)}), which can run code when they are read",
+                "convert them once where you trust them: model.save_pretrained(folder) writes safetensors",
+            )
+        raise UserError(f"{folder}: no weights (model.safetensors)", hint)
+    for path in files:
+        if not path.is_file():
+            raise UserError(f"{folder}: {path.name} is missing, and {INDEX} names it", hint)
+        try:
+            header, size = _header(path)
+        except (OSError, ValueError, struct.error) as error:
+            raise UserError(f"{path} is no safetensors file", hint) from error
+        if path.stat().st_size != size:
+            raise UserError(f"{path} is truncated: {path.stat().st_size} bytes of {size}", hint)
+        if not header.keys() - {"__metadata__"}:
+            raise UserError(f"{path} holds no weights", hint)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder, by its index if there is one: files that it names may be missing."""
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if not (folder / INDEX).is_file():
+        return []
+    try:
+        weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{folder / INDEX} is no index of weights", "fetch the model again") from error
+    return [folder / name for name in sorted(set(weight_map.values()))]
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and how many bytes the whole file must have."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > path.stat().st_size:
+            raise ValueError("the header is longer than the file")
+        header = json.loads(file.read(length))
+    ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+    return header, 8 + length + max(ends, default=0)
+
+
+def _check_task(config: PreTrainedConfig, model: Model, task: str) -> None:
+    from transformers.models.auto import modeling_auto as auto
+
+    if task == "classify":
+        known, own = auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "AutoModelForSequenceClassification"
+    else:
+        known, own = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "AutoModelForCausalLM"
+    if config.model_type not in known and own not in (getattr(config, "auto_map", None) or {}):
+        what = "a classification head" if task == "classify" else "a language-model head"
+        raise UserError(f"{model.path}: transformers has no {config.model_type} with {what}", _other(task))
+    family = FAMILIES.get(config.model_type)
+    encoder = (family is not None and not family.causal) or config.is_encoder_decoder
+    if task == "generate" and encoder:
+        raise UserError(f"{model.path}: {config.model_type} models do not write text from left to right", _other(task))
+
+
+def _other(task: str) -> str:
+    if task == "classify":
+        return "choose another model, or task: generate"
+    return "choose a decoder (Llama, Qwen, Mistral, Gemma, ...), or task: classify"
+
+
+def model_hash(folder: str | Path) -> str:
+    """A hash of config, tokenizer and weights that reads little: of the weights the headers, sizes and some samples."""
+    folder = Path(folder)
+    digest = hashlib.sha256()
+    small = [path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model", ".jinja")]
+    for path in sorted(small):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in weight_files(folder):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\0".encode())
+        with path.open("rb") as file:
+            for sample in range(SAMPLES):
+                file.seek(max(size - CHUNK, 0) * sample // (SAMPLES - 1))
+                digest.update(file.read(CHUNK))
+    return digest.hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,130 @@
+"""Tiny architectures with random weights, and cases packed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from distmed.stream.batch import MicroBatch
+
+PAD = 1
+SMALL = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 40,
+    "pad_token_id": PAD,
+    "initializer_range": 0.2,
+}
+DECODER = {**SMALL, "num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}
+# A window shorter than the cases, so that a sliding mask that was forgotten shows.
+SLIDING = {"sliding_window": 4}
+LAYERS = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "bert": SMALL,
+    "distilbert": {
+        "vocab_size": 97,
+        "dim": 32,
+        "hidden_dim": 48,
+        "n_layers": 3,
+        "n_heads": 4,
+        "max_position_embeddings": 40,
+        "pad_token_id": PAD,
+        "initializer_range": 0.2,
+    },
+    "electra": {**SMALL, "embedding_size": 16},
+    "roberta": SMALL,
+    "camembert": SMALL,
+    "xlm-roberta": SMALL,
+    "llama": DECODER,
+    "mistral": {**DECODER, **SLIDING},
+    "phi3": {**DECODER, **SLIDING},
+    "gemma": {**DECODER, "head_dim": 8},
+    "gemma2": {**DECODER, **SLIDING, **LAYERS, "head_dim": 8, "final_logit_softcapping": 2.0},
+    "gemma3_text": {**DECODER, **SLIDING, **LAYERS, "head_dim": 8},
+    "qwen2": {**DECODER, **SLIDING, **LAYERS, "use_sliding_window": True},
+    "qwen3": {**DECODER, "head_dim": 8},
+}
+CASES = [[5, 17, 23, 9, 40, 12, 77], [60, 8], [33, 34, 35, 36, 37, 38, 39, 41, 42, 43], [50], [11, 90, 13, 14, 15]]
+# Three rows, two of them with padding, one of a single case.
+ROWS = [[0, 1, 3], [2], [4, 1]]
+
+
+@pytest.fixture
+def cases() -> list[list[int]]:
+    return CASES
+
+
+@pytest.fixture
+def rows() -> list[list[list[int]]]:
+    return [[CASES[n] for n in row] for row in ROWS]
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Any]:
+    """`tiny(model_type, task)`: a small model with random weights and four labels, in evaluation mode."""
+
+    def make(model_type: str, task: str = "classify", **changes: Any) -> Any:
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+        config = AutoConfig.for_model(model_type, **{**CONFIGS[model_type], **changes})
+        config.num_labels = 4
+        torch.manual_seed(0)
+        auto = AutoModelForSequenceClassification if task == "classify" else AutoModelForCausalLM
+        model = auto.from_config(config, dtype=torch.float32).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                # Biases start at zero and norms at one, where mistakes with them would not show.
+                if parameter.ndim == 1:
+                    parameter.add_(torch.randn_like(parameter) * 0.2)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def pack() -> Callable[..., MicroBatch]:
+    """`pack(rows)`: rows of cases of token ids -> MicroBatch; every token but the first of a case is a target."""
+
+    def make(rows: Sequence[Sequence[Sequence[int]]], labels: Sequence[int] | None = None) -> MicroBatch:
+        length = -(-max(sum(map(len, row)) for row in rows) // 8) * 8
+        ids = torch.full((len(rows), length), PAD)
+        positions, segments = torch.zeros_like(ids), torch.zeros_like(ids)
+        first: list[int] = []
+        last: list[int] = []
+        index: list[int] = []
+        targets: list[int] = []
+        for r, row in enumerate(rows):
+            start = 0
+            for number, case in enumerate(row, start=1):
+                end = start + len(case)
+                ids[r, start:end] = torch.tensor(case)
+                positions[r, start:end] = torch.arange(len(case))
+                segments[r, start:end] = number
+                first.append(r * length + start)
+                last.append(r * length + end - 1)
+                index += range(r * length + start, r * length + end - 1)
+                targets += case[1:]
+                start = end
+        count = len(first)
+        return MicroBatch(
+            input_ids_BL=ids,
+            position_ids_BL=positions,
+            segment_ids_BL=segments.int(),
+            target_index_T=None if labels else torch.tensor(index),
+            target_ids_T=None if labels else torch.tensor(targets),
+            case_last_C=torch.tensor(last),
+            case_first_C=torch.tensor(first),
+            case_label_C=torch.tensor(labels or [-1] * count),
+            case_weight_C=torch.ones(count),
+            case_ids=[f"case-{n}" for n in range(count)],
+            case_number_C=torch.arange(count),
+            masked=False,
+        )
+
+    return make
