@@ -1,0 +1,207 @@
+"""Point estimates of how well diagnoses are told apart and how far their probabilities can be believed.
+
+Probabilities and gold labels of all cases flow in, named numbers and two tables flow out. This runs inside training, so all
+of it together takes a fraction of a second for a thousand cases and a hundred diseases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distmed.errors import UserError
+
+# N: cases, K: labels. A gold label of -1 is a disease that the model has no class for.
+
+METRICS = (
+    "diag/top1",
+    "diag/top3",
+    "diag/macro_f1",
+    "diag/balanced_accuracy",
+    "diag/auroc_macro",
+    "diag/ece",
+    "diag/brier",
+)
+NOT_A_CLASS = -1
+NOT_A_CLASS_NAME = "(no class of the model)"
+SMALLEST_SUBGROUP = 5
+FEW_CASES = 10
+ECE_BINS = 15
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many cases of one disease were given one diagnosis."""
+
+    gold: str
+    predicted: str
+    n: int
+
+
+@dataclass(frozen=True)
+class DiseaseRow:
+    """One disease among the cases; `ppv` is None where it was never predicted, `few` marks fewer than ten cases."""
+
+    label: str
+    n: int
+    sensitivity: float
+    ppv: float | None
+    few: bool
+
+
+def diagnosis_metrics(
+    probabilities_NK: Floats, gold_N: Ints, labels: list[str], subgroups: dict[str, list[str]]
+) -> dict[str, float]:
+    """The numbers of `METRICS`, and top-1 of subgroups as `diag/top1/sex=female`; what is undefined is absent, never 0.
+
+    Each row of `probabilities_NK` sums to 1; `subgroups` maps a name to one value per case. A case whose gold label is -1
+    counts as answered wrongly: its true class got probability 0.
+
+    - macro_f1 and balanced_accuracy are means over the classes *present in gold* (scikit-learn's default for F1 is the
+      union of gold and predicted, which is lower, and whose denominator moves with the model).
+    - auroc_macro: one class against the rest, mean over the classes that have both; ties count half.
+    - ece: expected calibration error of the highest probability, 15 equal bins (Guo et al. 2017, arXiv:1706.04599).
+    - brier: squared error summed over classes, between 0 and 2 (Brier 1950).
+
+    Raises UserError for scores that are not finite, or no case at all.
+    """
+    _check(probabilities_NK, gold_N, labels, subgroups)
+    order_NK = np.argsort(-probabilities_NK, axis=1, kind="stable")
+    correct_N = order_NK[:, 0] == gold_N
+    metrics = {
+        "diag/top1": float(correct_N.mean()),
+        "diag/top3": float((order_NK[:, :3] == gold_N[:, None]).any(axis=1).mean()),
+        **_per_class_means(order_NK[:, 0], gold_N),
+        **_auroc(probabilities_NK, gold_N),
+        "diag/ece": _calibration_error(probabilities_NK.max(axis=1), correct_N),
+        "diag/brier": _brier(probabilities_NK, gold_N),
+    }
+    for name, value_N in subgroups.items():
+        for value, member_N in _members(value_N).items():
+            if member_N.sum() >= SMALLEST_SUBGROUP:
+                metrics[f"diag/top1/{name}={value}"] = float(correct_N[member_N].mean())
+    return metrics
+
+
+def count_unknown(gold_N: Ints) -> int:
+    """How many cases have a disease that the model has no class for."""
+    return int((gold_N == NOT_A_CLASS).sum())
+
+
+def confusion_cells(gold_N: Ints, predicted_N: Ints, labels: list[str]) -> list[Confusion]:
+    """The cells of the confusion matrix that are not empty, the fullest first."""
+    pairs_M2, count_M = np.unique(np.stack([gold_N, predicted_N], axis=1), axis=0, return_counts=True)
+    order = np.argsort(-count_M, kind="stable")
+    return [
+        Confusion(_name(int(gold), labels), _name(int(predicted), labels), int(n))
+        for (gold, predicted), n in zip(pairs_M2[order], count_M[order], strict=True)
+    ]
+
+
+def confusion_pairs(gold_N: Ints, predicted_N: Ints, labels: list[str], top: int = 20) -> list[Confusion]:
+    """The diseases most often taken for another, the most frequent first."""
+    wrong_N = gold_N != predicted_N
+    return confusion_cells(gold_N[wrong_N], predicted_N[wrong_N], labels)[:top]
+
+
+def per_disease(gold_N: Ints, predicted_N: Ints, labels: list[str]) -> list[DiseaseRow]:
+    """Sensitivity and positive predictive value of every disease present in gold, in the order of `labels`."""
+    classes = len(labels)
+    known_N = gold_N != NOT_A_CLASS
+    gold_K = np.bincount(gold_N[known_N], minlength=classes)
+    predicted_K = np.bincount(predicted_N, minlength=classes)
+    right_K = np.bincount(gold_N[gold_N == predicted_N], minlength=classes)
+    return [
+        DiseaseRow(
+            label=labels[k],
+            n=int(gold_K[k]),
+            sensitivity=float(right_K[k] / gold_K[k]),
+            ppv=float(right_K[k] / predicted_K[k]) if predicted_K[k] else None,
+            few=bool(gold_K[k] < FEW_CASES),
+        )
+        for k in np.flatnonzero(gold_K)
+    ]
+
+
+def age_band(age_years: float | None) -> str:
+    """`0-17`, `18-39`, `40-64`, `65+`, or `unknown`."""
+    if age_years is None or not age_years >= 0:  # NaN too
+        return "unknown"
+    for band, end in (("0-17", 18), ("18-39", 40), ("40-64", 65)):
+        if age_years < end:
+            return band
+    return "65+"
+
+
+def _check(probabilities_NK: Floats, gold_N: Ints, labels: list[str], subgroups: dict[str, list[str]]) -> None:
+    if probabilities_NK.shape != (len(gold_N), len(labels)):
+        raise ValueError(f"scores of shape {probabilities_NK.shape} for {len(gold_N)} cases and {len(labels)} labels")
+    for name, value_N in subgroups.items():
+        if len(value_N) != len(gold_N):
+            raise ValueError(f"subgroup {name} has {len(value_N)} values for {len(gold_N)} cases")
+    if not len(gold_N):
+        raise UserError("there is no case to measure", "give an evaluation set with at least one labelled case")
+    broken = int((~np.isfinite(probabilities_NK)).any(axis=1).sum())
+    if broken:
+        raise UserError(
+            f"the scores of {broken} of {len(gold_N)} evaluation cases are not finite",
+            "the model has diverged: lower optimizer.lr, and go on from an earlier checkpoint",
+        )
+    if probabilities_NK.min() < -1e-6 or probabilities_NK.max() > 1 + 1e-3:
+        raise ValueError("scores must be probabilities, not logits")
+
+
+def _name(k: int, labels: list[str]) -> str:
+    return NOT_A_CLASS_NAME if k == NOT_A_CLASS else labels[k]
+
+
+def _members(value_N: list[str]) -> dict[str, NDArray[np.bool_]]:
+    values = np.array(value_N, dtype=object)
+    return {value: values == value for value in sorted(set(value_N))}
+
+
+def _per_class_means(predicted_N: Ints, gold_N: Ints) -> dict[str, float]:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    present = np.unique(gold_N[gold_N != NOT_A_CLASS])
+    if not len(present):
+        return {}
+    _, recall, f1, _ = precision_recall_fscore_support(
+        gold_N, predicted_N, labels=present, average="macro", zero_division=0
+    )
+    return {"diag/macro_f1": float(f1), "diag/balanced_accuracy": float(recall)}
+
+
+def _auroc(probabilities_NK: Floats, gold_N: Ints) -> dict[str, float]:
+    """Area under the ROC curve from the rank sum (Hanley & McNeil 1982), all classes at once: `roc_auc_score` loops."""
+    from scipy.stats import rankdata
+
+    cases, classes = probabilities_NK.shape
+    positives_K = np.bincount(gold_N[gold_N != NOT_A_CLASS], minlength=classes)
+    defined = np.flatnonzero((positives_K > 0) & (positives_K < cases))
+    if not len(defined):
+        return {}
+    positive_ND = gold_N[:, None] == defined
+    rank_sum_D = (rankdata(probabilities_NK[:, defined], axis=0) * positive_ND).sum(axis=0)
+    n_D = positives_K[defined]
+    area_D = (rank_sum_D - n_D * (n_D + 1) / 2) / (n_D * (cases - n_D))
+    return {"diag/auroc_macro": float(area_D.mean())}
+
+
+def _calibration_error(confidence_N: Floats, correct_N: NDArray[np.bool_]) -> float:
+    """Equal to torchmetrics' `binary_calibration_error`, whose import alone takes seconds, in the middle of a run."""
+    bin_N = np.clip((confidence_N * ECE_BINS).astype(int), 0, ECE_BINS - 1)
+    gap_B = np.bincount(bin_N, weights=correct_N - confidence_N, minlength=ECE_BINS)
+    return float(np.abs(gap_B).sum() / len(confidence_N))
+
+
+def _brier(probabilities_NK: Floats, gold_N: Ints) -> float:
+    """A disease without a class had probability 0, so its own term is 1."""
+    truth_NK = gold_N[:, None] == np.arange(probabilities_NK.shape[1])
+    squares_N = np.square(probabilities_NK - truth_NK, dtype=np.float64).sum(axis=1)
+    return float((squares_N + (gold_N == NOT_A_CLASS)).mean())
