@@ -1,0 +1,226 @@
+"""Loading at any world size: each rank reads the flat ranges that it now holds, wherever the saving ranks put them.
+
+A folder and a fresh engine flow in; masters, optimizer state, hyperparameters, weights and random states are as they
+were saved, to the bit, and the caller's state flows out. Every function here is a collective: all ranks call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from distmed.checkpoint import rng
+from distmed.checkpoint.folder import complete_newest_first, verify_rank
+from distmed.checkpoint.frozen import frozen_hashes, frozen_parameters, persistent_buffers, wrapped_sum
+from distmed.checkpoint.marker import CorruptCheckpointError
+from distmed.checkpoint.read import Checkpoint, Wanted
+from distmed.checkpoint.save import FROZEN, MASTER
+from distmed.checkpoint.slices import Block, View, full_shape, view
+from distmed.checkpoint.storage import Storage
+from distmed.checkpoint.tensors import dtype_name, dtype_of
+from distmed.errors import UserError, one_of
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was loaded from where, and a line for each newer checkpoint that was passed over."""
+
+    state: dict[str, Any]
+    folder: str
+    notes: list[str]
+
+
+def load_newest(engine: DeepSpeedEngine, root: str | Path, filesystem: Any = None) -> Loaded | None:
+    """Load the newest checkpoint under `root` that is complete and whole; None if there is none.
+
+    Each rank verifies its share of the files; if any is damaged all fall back to the checkpoint before. The first
+    rank alone lists the folders, so that all try the same.
+    """
+    where = Storage.at(root, filesystem)
+    notes: list[str] = []
+    listed: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        candidates = [str(found) for found, _ in complete_newest_first(where, notes)]
+        listed = [candidates, notes]
+    dist.broadcast_object_list(listed, src=0)
+    candidates, notes = listed
+    for candidate in candidates:
+        try:
+            return Loaded(load(engine, where / candidate), str(where / candidate), notes)
+        except CorruptCheckpointError as error:
+            notes.append(f"skipped {candidate}: {error}")
+    return None
+
+
+def load(engine: DeepSpeedEngine, folder: str | Path | Storage, filesystem: Any = None) -> dict[str, Any]:
+    """Restore `engine` from `folder` and return the caller's state.
+
+    Hashes are checked first, each rank reading its share of the files: a rank reads model/W twice, once to check and
+    once to load. At the saved world size a rank gets its own random states and `state` back, at another those of rank
+    0 (random states derived, see `rng.derive`). Raises, on all ranks alike, CorruptCheckpointError for damage
+    (nothing was touched) and UserError where the checkpoint belongs to another model.
+    """
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    where = Storage.at(folder, filesystem)
+    checkpoint: Checkpoint = _together(lambda: Checkpoint(where))
+    with checkpoint:
+        _together(lambda: _verify_share(checkpoint, rank, world_size))
+        engine_view = view(engine)
+        _together(lambda: _check_same_model(engine, engine_view, checkpoint))
+        with engine_view.settled():
+            _together(lambda: _load_blocks(engine_view, checkpoint))
+            _load_frozen(engine, engine_view, checkpoint)
+        _load_buffers(engine, checkpoint)
+    for name, group in engine_view.groups.items():
+        group.update({key: tuple(v) if isinstance(v, list) else v for key, v in checkpoint.groups[name].items()})
+    engine.global_steps = checkpoint.markers[0].engine_steps
+    if world_size == checkpoint.world_size:
+        rng.restore(checkpoint.markers[rank].rng)
+        return checkpoint.markers[rank].state
+    rng.derive(checkpoint.markers[0].rng, rank, world_size)
+    return checkpoint.markers[0].state
+
+
+def _together(work: Callable[[], Any]) -> Any:
+    """Run `work`; if it fails on one rank, raise on all, for a rank that went on would wait for the others for ever."""
+    result, fault = None, None
+    try:
+        result = work()
+    except (CorruptCheckpointError, UserError, OSError) as error:
+        fault = error if isinstance(error, CorruptCheckpointError | UserError) else CorruptCheckpointError(str(error))
+    faults: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(faults, fault if fault is None else (type(fault), fault.args))
+    first = next((found for found in faults if found), None)
+    if first:
+        raise first[0](*first[1]) from fault
+    return result
+
+
+def _verify_share(checkpoint: Checkpoint, rank: int, world_size: int) -> None:
+    for marker in checkpoint.markers[rank::world_size]:
+        wrong = verify_rank(checkpoint.folder, marker)
+        if wrong:
+            raise CorruptCheckpointError(wrong)
+
+
+def _check_same_model(engine: DeepSpeedEngine, engine_view: View, checkpoint: Checkpoint) -> None:
+    mine = {name: full_shape(parameter) for name, parameter in engine.module.named_parameters()}
+    saved = {name: parameter.shape for name, parameter in checkpoint.parameters.items()}
+    other = sorted(name for name in mine.keys() | saved.keys() if mine.get(name) != saved.get(name))
+    hint = "resume with the model the run began with, or start a new run with another --name"
+    if other:
+        raise UserError(f"checkpoint {checkpoint.folder.name} is of another model: {one_of(other, 3)} differ", hint)
+    stepped = {name for block in engine_view.blocks for name in block.names}
+    frozen = {name for name, parameter in checkpoint.parameters.items() if parameter.group is None}
+    other = sorted(name for name in saved if (name in stepped) == (name in frozen))
+    if other:
+        raise UserError(f"checkpoint {checkpoint.folder.name} trained other weights: {one_of(other, 3)} differ", hint)
+    groups = sorted(engine_view.groups.keys() - checkpoint.groups.keys())
+    if groups:
+        raise UserError(f"checkpoint {checkpoint.folder.name} has no parameter group named {one_of(groups)}", hint)
+
+
+def _load_blocks(engine_view: View, checkpoint: Checkpoint) -> None:
+    for block in engine_view.blocks:
+        with block.open(True):
+            _load_block(block, checkpoint)
+
+
+def _load_block(block: Block, checkpoint: Checkpoint) -> None:
+    """Master and optimizer state of one block. Padding between and behind the parameters keeps what it has; its state
+    is zero."""
+    known = [checkpoint.parameters[name] for name in block.names]
+    if any((each.states, each.scalars) != (known[0].states, known[0].scalars) for each in known):
+        raise UserError(
+            f"checkpoint {checkpoint.folder.name}: parameters that are stepped together were saved at different steps",
+            "resume at the ZeRO stage the run began with",
+        )
+    flat = block.tensor.detach().view(-1)
+    master = _host_like(flat)
+    read = {MASTER: master} | {
+        key: torch.zeros(flat.shape, dtype=dtype_of(name)) for key, name in known[0].states.items()
+    }
+    checkpoint.read(
+        Wanted(key, piece.name, piece.start, host[piece.offset : piece.offset + piece.numel])
+        for key, host in read.items()
+        for piece in block.slices
+    )
+    for piece in block.slices:
+        part = slice(piece.offset, piece.offset + piece.numel)
+        flat[part].copy_(master[part], non_blocking=True)
+    old = block.state()
+    if not known[0].states:
+        block.optimizer.state.pop(block.tensor, None)
+        return
+    state = block.optimizer.state[block.tensor]
+    for key, host in read.items():
+        if key == MASTER:
+            continue
+        if key not in old:
+            state[key] = torch.empty_like(block.tensor, dtype=host.dtype, requires_grad=False)
+        state[key].view(-1).copy_(host)
+    for key, value in known[0].scalars.items():
+        state[key] = _scalar(block, key, value)
+
+
+def _host_like(flat: Tensor) -> Tensor:
+    return torch.empty(flat.shape, dtype=flat.dtype, pin_memory=flat.device.type != "cpu")
+
+
+def _scalar(block: Block, key: str, value: float) -> Any:
+    """`step` in the type that the optimizer keeps it in: always a tensor of the block's own, since torch counts it in
+    place and a shared one would advance once for every block."""
+    if not isinstance(block.optimizer, torch.optim.Adam):
+        return int(value) if key == "step" else value
+    group = block.optimizer.param_groups[block.group]
+    device = block.tensor.device if group["fused"] or group["capturable"] else torch.device("cpu")
+    return torch.tensor(value, dtype=torch.float32, device=device)
+
+
+def _load_frozen(engine: DeepSpeedEngine, engine_view: View, checkpoint: Checkpoint) -> None:
+    """Stored frozen weights are read back; the others must be those of the base model that the run began with."""
+    stepped = {name for block in engine_view.blocks for name in block.names}
+    frozen = frozen_parameters(engine, stepped)
+    if not frozen:
+        return
+    stored = [piece for piece in frozen if checkpoint.parameters[piece.name].stored]
+    for piece in stored:
+        host = torch.empty(piece.held.numel(), dtype=dtype_of(checkpoint.parameters[piece.name].dtype))
+        checkpoint.read([Wanted(FROZEN, piece.name, piece.held_start, host)])
+        piece.held.copy_(host)
+    mine = frozen_hashes(engine, frozen)
+    named = [
+        piece.name
+        for piece in frozen
+        if not checkpoint.parameters[piece.name].stored
+        and checkpoint.parameters[piece.name].dtype == dtype_name(piece.parameter.dtype)
+    ]
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, {name: mine[name] for name in named})
+    other = [
+        name
+        for name in named
+        if wrapped_sum([each[name] for each in gathered])
+        != wrapped_sum([marker.frozen_hashes[name] for marker in checkpoint.markers])
+    ]
+    if other:
+        raise UserError(
+            f"frozen weights are not those of checkpoint {checkpoint.folder.name}: {one_of(sorted(other), 3)}",
+            "resume with the same model.path and model.revision the run began with",
+        )
+
+
+def _load_buffers(engine: DeepSpeedEngine, checkpoint: Checkpoint) -> None:
+    saved = checkpoint.buffers()
+    for name, buffer in persistent_buffers(engine.module).items():
+        if name in saved:
+            buffer.copy_(saved[name])

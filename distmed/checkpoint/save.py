@@ -1,0 +1,151 @@
+"""Saving: a quick copy of this rank's slices into host memory, written later by another thread.
+
+An engine and the caller's state flow in; a safetensors file and, after it, a marker flow out, on any filesystem. Only
+`snapshot` touches the engine; the loop stands still for that copy and for nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from distmed.checkpoint import rng
+from distmed.checkpoint.folder import clear_rank
+from distmed.checkpoint.frozen import frozen_hashes, frozen_parameters, persistent_buffers
+from distmed.checkpoint.marker import Marker, Parameter, data_file, write_marker
+from distmed.checkpoint.slices import Block, View, full_shape, group_of, view
+from distmed.checkpoint.storage import Storage, disk_full, is_disk_full
+from distmed.checkpoint.tensors import Entry, dtype_name, write_tensors
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+
+MASTER = "master"
+FROZEN = "frozen"
+BUFFER = "buffer"
+# How a step is computed, not what it computes: these follow the machine, not the checkpoint.
+_NOT_HYPERPARAMETERS = {"params", "param_names", "name", "fused", "foreach", "capturable", "differentiable"}
+
+
+@dataclass
+class Snapshot:
+    """Host copies of what one rank writes. `tensors` is keyed `master/NAME`, `exp_avg/NAME`, `frozen/NAME`,
+    `buffer/NAME`."""
+
+    rank: int
+    world_size: int
+    tensors: dict[str, Tensor]
+    content: dict[str, Any]
+
+    def write(self, folder: str | Path, filesystem: Any = None) -> None:
+        """Write this rank's file, then its marker, into `folder` (local, fsspec URL, or a path on `filesystem`).
+
+        Safe in another thread: the engine is not touched. Raises UserError when the disk is full, having
+        removed what this rank wrote; older checkpoints stay as they are.
+        """
+        where = Storage.at(folder, filesystem)
+        by_size = sorted(self.tensors.items(), key=lambda item: -item[1].itemsize)
+        entries = [Entry(key, tensor.dtype, tensor.shape) for key, tensor in by_size]
+        try:
+            with (where / data_file(self.rank, self.world_size)).writing() as file:
+                size, digest = write_tensors(file, entries, (tensor for _, tensor in by_size))
+            write_marker(where, Marker(self.rank, self.world_size, size, digest, **self.content))
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            clear_rank(where, self.rank, self.world_size)
+            raise disk_full(where, "the checkpoint") from error
+
+
+def snapshot(engine: DeepSpeedEngine, state: dict[str, Any], *, store_frozen: bool = False) -> Snapshot:
+    """Copy this rank's slices, its random states and `state` (JSON-able) to host memory. No collective.
+
+    `store_frozen`: also keep frozen weights, for a base that cannot be rebuilt (fresh random weights).
+    """
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    engine_view = view(engine)
+    tensors: dict[str, dict[str, Tensor]] = {MASTER: {}}
+    ranges: dict[str, list[int]] = {}
+    stepped: dict[str, Parameter] = {}
+    shapes = {name: (full_shape(parameter), parameter.dtype) for name, parameter in engine.module.named_parameters()}
+    groups = group_of(engine_view)
+    for block in engine_view.blocks:
+        with block.open(False):
+            states, scalars = block.state(), block.scalars()
+            for name in block.names:
+                shape, dtype = shapes[name]
+                stepped[name] = Parameter(
+                    shape,
+                    dtype_name(dtype),
+                    groups[name],
+                    {key: dtype_name(v.dtype) for key, v in states.items()},
+                    scalars,
+                )
+            for key, flat in {MASTER: block.tensor.detach().view(-1), **states}.items():
+                tensors.setdefault(key, {}).update(_host_copies(block, flat))
+        ranges |= {piece.name: [piece.start, piece.stop] for piece in block.written}
+    frozen = frozen_parameters(engine, set(stepped))
+    for piece in frozen:
+        ranges[piece.name] = [piece.start, piece.stop]
+        if store_frozen:
+            tensors.setdefault(FROZEN, {})[piece.name] = _to_host(piece.share)
+    buffers = persistent_buffers(engine.module)
+    content: dict[str, Any] = {
+        "ranges": ranges,
+        "frozen_hashes": frozen_hashes(engine, frozen),
+        "rng": rng.capture(),
+        "state": state,
+    }
+    if rank == 0:
+        tensors[BUFFER] = {name: _to_host(buffer) for name, buffer in buffers.items()}
+        known = stepped | {
+            piece.name: Parameter(*_known(shapes[piece.name]), group=None, stored=store_frozen) for piece in frozen
+        }
+        content |= {
+            "parameters": {name: known[name] for name in shapes},
+            "groups": hyperparameters(engine_view),
+            "buffers": list(buffers),
+            "engine_steps": engine.global_steps,
+        }
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    flat_keys = {f"{kind}/{name}": tensor for kind, named in tensors.items() for name, tensor in named.items()}
+    return Snapshot(rank, world_size, flat_keys, content)
+
+
+def hyperparameters(engine_view: View) -> dict[str, dict[str, Any]]:
+    """JSON-able settings of each parameter group by name: lr, betas, eps, weight_decay and what the caller added."""
+    return {
+        name: {key: _plain(value) for key, value in group.items() if key not in _NOT_HYPERPARAMETERS}
+        for name, group in engine_view.groups.items()
+    }
+
+
+def _known(shape_and_dtype: tuple[list[int], torch.dtype]) -> tuple[list[int], str]:
+    return shape_and_dtype[0], dtype_name(shape_and_dtype[1])
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def _host_copies(block: Block, flat: Tensor) -> dict[str, Tensor]:
+    """The written slices by name, as parts of one copy: a block is contiguous, and one long copy is the quickest."""
+    if not block.written:
+        return {}
+    first = block.written[0].offset
+    last = block.written[-1].offset + block.written[-1].numel
+    host = _to_host(flat[first:last])
+    return {piece.name: host[piece.offset - first : piece.offset - first + piece.numel] for piece in block.written}
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """A copy; from an accelerator into pinned memory and not waited for."""
+    tensor = tensor.detach()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.device.type != "cpu")
+    return host.copy_(tensor, non_blocking=True)
