@@ -1,0 +1,279 @@
+"""The registry of formats: how a row of a known data set becomes a `Case`.
+
+A row (a dict by column) flows in, a case flows out, or None where the data set's own rules forbid the row. Every
+format states what must never reach a model. `columns` (see columns.py) takes any table by naming its columns.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from distmed.cases.case import Case
+from distmed.cases.columns import DEFAULT, LETTERS, by_columns, check_roles, labeled
+from distmed.cases.demographics import age_in_years, sex_of
+from distmed.cases.rows import Row, RowError, text_of
+from distmed.errors import UserError
+from distmed.recipe import Source
+
+
+@dataclass(frozen=True)
+class Format:
+    """How to read one data set.
+
+    A case returned with an empty `id` or `group` is named by its place in the file. `drops` says why `to_case` returns
+    None. `unnest` turns a file that is one JSON document into rows; `header` names the columns of a CSV that has no
+    header line.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    never: str
+    to_case: Callable[[Row], Case | None]
+    labeled: bool = True
+    drops: str = ""
+    unnest: Callable[[Any], Iterator[Row]] | None = None
+    header: tuple[str, ...] | None = None
+
+
+def format_of(source: Source) -> Format:
+    """The format that a recipe's source names. Raises UserError for an unknown one, with the nearest there is."""
+    if source.format not in FORMATS:
+        near = difflib.get_close_matches(source.format, FORMATS, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"formats: {', '.join(FORMATS)}"
+        raise UserError(f"unknown format: {source.format}", hint)
+    if source.format == "columns":
+        return _columns_format(check_roles(source.columns))
+    if source.columns:
+        raise UserError(
+            f"format {source.format} has columns of its own", "leave `columns:` out, or write `format: columns`"
+        )
+    return FORMATS[source.format]
+
+
+def _columns_format(roles: dict[str, str]) -> Format:
+    return Format(
+        name="columns",
+        columns=tuple(dict.fromkeys(roles.values())),
+        never="Only the columns named for text, options and messages are fed; no other column is.",
+        to_case=by_columns(roles),
+        labeled=labeled(roles),
+    )
+
+
+def _phenopackets(row: Row) -> Case:
+    return Case(
+        id=str(row["case_id"]),
+        kind="diagnosis",
+        group=str(row["pmid"]),
+        findings=tuple(row["phenotypes"] or ()),
+        excluded=tuple(row["excluded"] or ()),
+        sex=sex_of(row["sex"]),
+        age_years=age_in_years(row["age"]),
+        label=text_of(row["disease_id"]),
+        label_name=text_of(row["disease"]),
+    )
+
+
+def _pubmedqa(row: Row) -> Case:
+    sections = zip(row["LABELS"], row["CONTEXTS"], strict=True)
+    abstract = "\n".join(f"{label.capitalize()}: {text}" for label, text in sections)
+    decision = text_of(row["final_decision"])
+    return Case(
+        id=str(row["pmid"]),
+        kind="choice",
+        group=str(row["pmid"]),
+        text=f"{abstract}\nQuestion (yes, no or maybe): {row['QUESTION']}",
+        label=decision,
+        label_name=decision,
+    )
+
+
+def _pubmedqa_rows(document: dict[str, Row]) -> Iterator[Row]:
+    for pmid, article in document.items():
+        yield {"pmid": pmid, **article}
+
+
+def _head_qa(row: Row) -> Case | None:
+    if row["image"]:
+        return None
+    answers = sorted(row["answers"], key=lambda answer: int(answer["aid"]))
+    return Case(
+        id=f"{row['name']}-{row['qid']}",
+        kind="choice",
+        group=str(row["name"]),
+        text=str(row["qtext"]),
+        options=tuple(str(answer["atext"]) for answer in answers),
+        **_lettered(_numbered(row["ra"], len(answers))),
+        subgroups={"category": str(row["category"])},
+    )
+
+
+def _head_qa_rows(document: dict[str, Any]) -> Iterator[Row]:
+    for name, exam in document["exams"].items():
+        for question in exam["data"]:
+            yield {"name": name, "category": exam["category"], **question}
+
+
+def _numbered(right_answer: Any, options: int) -> str | None:
+    """The letter of a right answer that counts from 1."""
+    number = text_of(right_answer)
+    if number is None:
+        return None
+    if not number.isdigit() or not 1 <= int(number) <= options:
+        raise RowError(
+            "`ra` is not the number of one of its answers", "`ra` counts from 1; mend it or take the row out"
+        )
+    return LETTERS[int(number) - 1]
+
+
+def _mmlu(row: Row) -> Case:
+    letter = text_of(row["answer"])
+    if letter is not None and letter not in "ABCD":
+        raise RowError("`answer` is not one of the letters A to D", "mend it or take the row out")
+    return Case(
+        id="",
+        kind="choice",
+        group="",
+        text=str(row["question"]),
+        options=tuple(str(row[option]) for option in "ABCD"),
+        **_lettered(letter),
+    )
+
+
+def _lettered(letter: str | None) -> dict[str, Any]:
+    """A model answers a question by its letter alone, which is also what metrics compare."""
+    return {"label": letter, "label_name": letter}
+
+
+_SECTIONS = {
+    "fam/sochx": "family and social history",
+    "genhx": "history of present illness",
+    "pastmedicalhx": "past medical history",
+    "cc": "chief complaint",
+    "pastsurgical": "past surgical history",
+    "allergy": "allergies",
+    "ros": "review of systems",
+    "medications": "medications",
+    "assessment": "assessment",
+    "exam": "physical examination",
+    "diagnosis": "diagnosis",
+    "disposition": "disposition",
+    "plan": "plan",
+    "edcourse": "emergency department course",
+    "immunizations": "immunizations",
+    "imaging": "imaging",
+    "gynhx": "gynecologic history",
+    "procedures": "procedures",
+    "other_history": "other history",
+    "labs": "laboratory results",
+}
+
+
+def _mts_dialog(row: Row) -> Case:
+    dialogue = "\n".join(line.strip() for line in str(row["dialogue"]).splitlines() if line.strip())
+    section = text_of(row["section_header"])
+    task = "Write what this conversation adds to the patient's clinical note."
+    return Case(
+        id="",
+        kind="dialogue",
+        group="",
+        text=dialogue,
+        label=section,
+        label_name=_SECTIONS.get(section.lower(), section) if section else None,
+        messages=(("user", f"{task}\n{dialogue}"), ("assistant", str(row["section_text"]).strip())),
+    )
+
+
+def _medquad(row: Row) -> Case:
+    question = " ".join(str(row["question"]).split())
+    return Case(
+        id="",
+        kind="dialogue",
+        group=text_of(row["focus"]) or f"{row['source']}-{row['qid']}",
+        text=question,
+        messages=(("user", question), ("assistant", str(row["answer"]).strip())),
+        subgroups={"source": str(row["source"])},
+    )
+
+
+def _ddxplus(row: Row) -> Case:
+    found, absent = [], []
+    for question, answer in row["evidences"].items():
+        if answer is None:
+            continue
+        answer = str(answer)
+        if answer in ("False", "No"):
+            absent.append(question)
+        else:
+            found.append(question if answer in ("True", "Yes") else f"{question} {answer}")
+    return Case(
+        id=str(row["row_key"]),
+        kind="diagnosis",
+        group=str(row["row_key"]),
+        findings=tuple(found),
+        excluded=tuple(absent),
+        sex=sex_of(row["sex"]),
+        age_years=age_in_years(row["age"]),
+        label=text_of(row["label"]),
+        label_name=text_of(row["label"]),
+        differential=tuple((str(name), float(probability)) for name, probability in row["differential"]),
+        subgroups={"severity": str(row["severity"])},
+    )
+
+
+FORMATS: dict[str, Format] = {
+    f.name: f
+    for f in (
+        Format(
+            "phenopackets",
+            ("case_id", "pmid", "sex", "age", "phenotypes", "excluded", "disease_id", "disease"),
+            "Never the disease, its id, or the paper; keep splits apart by paper.",
+            _phenopackets,
+        ),
+        Format(
+            "pubmedqa",
+            ("pmid", "QUESTION", "CONTEXTS", "LABELS", "final_decision"),
+            "Never LONG_ANSWER, the conclusion that gives the answer away, nor the two reasoning_*_pred columns.",
+            _pubmedqa,
+            unnest=_pubmedqa_rows,
+        ),
+        Format(
+            "head_qa",
+            ("name", "category", "qid", "qtext", "ra", "answers", "image"),
+            "Never `ra` (which counts from 1), and no question that needs its image.",
+            _head_qa,
+            drops="question needs its image",
+            unnest=_head_qa_rows,
+        ),
+        Format(
+            "mmlu",
+            ("question", "A", "B", "C", "D", "answer"),
+            "Never the answer column; these are test questions, so never train on them.",
+            _mmlu,
+            header=("question", "A", "B", "C", "D", "answer"),
+        ),
+        Format(
+            "mts_dialog",
+            ("section_header", "section_text", "dialogue"),
+            "Never the note (section_text) or its section with the dialogue: they are the answers.",
+            _mts_dialog,
+        ),
+        Format(
+            "medquad",
+            ("source", "focus", "qid", "question", "answer"),
+            "Never the answer with the question; keep splits apart by focus, since near duplicates share it.",
+            _medquad,
+            labeled=False,
+        ),
+        Format(
+            "ddxplus",
+            ("row_key", "age", "sex", "label", "evidences", "differential", "severity"),
+            "Never the label in any language, its ICD-10 code, its severity, or the differential.",
+            _ddxplus,
+        ),
+        _columns_format(DEFAULT),
+    )
+}

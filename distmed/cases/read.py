@@ -1,0 +1,113 @@
+"""Reading: a source of the recipe becomes a stream of cases.
+
+Rows flow in from `sources`, pass the recipe's `where`, become cases by their format, and stop at the recipe's `limit`.
+What was left out is counted by rule, so that a caller can say so; whatever the user can mend is a `UserError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from distmed.cases.case import Case
+from distmed.cases.demographics import subgroups
+from distmed.cases.formats import Format, format_of
+from distmed.cases.rows import Place, Row, RowError
+from distmed.cases.sources import placed_rows
+from distmed.cases.synthetic import builtin_patients
+from distmed.errors import UserError, one_of
+from distmed.recipe import Source
+
+
+def read_cases(source: Source, task: Literal["classify", "generate"] | None = None) -> Iterator[Case]:
+    """The cases of a source, one at a time; see CaseReader."""
+    return iter(CaseReader(source, task))
+
+
+class CaseReader:
+    """The cases of a source, and after a pass over them how many there were and how many were dropped, by rule.
+
+    With a `task`, data that cannot serve it is refused: a classifier needs labels, a generator an answer. Every case
+    has an id and a group (its own id if the data set knows none), and `subgroups` that hold at least sex and age band
+    where known.
+    """
+
+    def __init__(self, source: Source, task: Literal["classify", "generate"] | None = None) -> None:
+        self.source = source
+        self.task = task
+        self.cases = 0
+        self.dropped: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[Case]:
+        """Raises UserError: source or format unknown, a column or a label missing, a broken row, no case at all."""
+        self.cases = 0
+        self.dropped = Counter()
+        for case in self._unlimited():
+            self.cases += 1
+            yield case
+            if self.cases == self.source.limit:
+                return
+        if not self.cases:
+            raise self._empty()
+
+    def _unlimited(self) -> Iterator[Case]:
+        if self.source.source.startswith("builtin:"):
+            yield from builtin_patients(self.source)
+            return
+        format = format_of(self.source)
+        if self.task == "classify" and not format.labeled:
+            raise UserError(f"{self.source.source}: {format.name} has no label to classify", "use task: generate")
+        for place, row in placed_rows(self.source, format):
+            _require(row, (*format.columns, *self.source.where), place)
+            if not all(_matches(row[column], wanted) for column, wanted in self.source.where.items()):
+                self.dropped["where"] += 1
+                continue
+            case = _to_case(format, row, place)
+            if case is None:
+                self.dropped[format.drops] += 1
+            else:
+                yield case
+
+    def _empty(self) -> UserError:
+        if not self.dropped:
+            return UserError(f"{self.source.source} holds no cases", "name a source with at least one row")
+        rules = one_of([f"{rule} ({count})" for rule, count in sorted(self.dropped.items())])
+        return UserError(f"no case of {self.source.source} is left, all were dropped: {rules}", "loosen `where`")
+
+
+def _require(row: Row, columns: tuple[str, ...], place: Place) -> None:
+    missing = [column for column in columns if column not in row]
+    if missing:
+        # A CSV without a header line shows its first row here: cut, so that no vignette gets out.
+        there = [str(column)[:40] for column in row]
+        raise UserError(f"{place} lacks the column {one_of(missing)}", f"there are: {one_of(there, 40)}")
+
+
+def _matches(cell: Any, wanted: Any) -> bool:
+    """Equality, or membership where a list is wanted. A CSV cell is text, so `true` and 3 also match "True" and "3"."""
+    if isinstance(wanted, list | tuple):
+        return any(_matches(cell, one) for one in wanted)
+    if isinstance(cell, str) and isinstance(wanted, bool | int | float):
+        return cell.strip().lower() in (str(wanted).lower(), f"{wanted:g}")
+    return bool(cell == wanted)
+
+
+def _to_case(format: Format, row: Row, place: Place) -> Case | None:
+    try:
+        case = format.to_case(row)
+    except RowError as error:
+        raise UserError(f"{place} {error.what}", error.how) from None
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{place} is not laid out as {format.name}: {type(error).__name__}", "check `format:` in the recipe"
+        ) from error
+    if case is None:
+        return None
+    id = case.id or place.key
+    if format.labeled and case.label is None:
+        raise UserError(f"{place} (case {id}) has no label", "fill it in, or take the row out")
+    return dataclasses.replace(
+        case, id=id, group=case.group or id, subgroups={**subgroups(case.sex, case.age_years), **case.subgroups}
+    )

@@ -1,0 +1,226 @@
+"""Sources: a file, a glob, a folder, an fsspec URL or a hub id, opened as a stream of rows with their places.
+
+Parquet and hub data sets stream through `datasets`. CSV and JSON lines are read line by line instead: `datasets`
+guesses types (an id "007" becomes 7, a cell "NA" becomes null) block by block, cannot say in which line a file is
+broken, and finds nothing, without an error, in a file whose name holds brackets. Nothing is held in memory but the
+exam files that are one JSON document.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from distmed.cases.formats import Format, format_of
+from distmed.cases.rows import Place, Row
+from distmed.errors import UserError, one_of
+from distmed.recipe import Source
+
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+_TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:\w+)?")
+_CELL_LIMIT = 1 << 26
+_BATCH = 1000
+
+
+def read_rows(source: Source) -> Iterator[Row]:
+    """The rows of a source as dicts by column, one at a time. Raises UserError for whatever is wrong with the files."""
+    for _, row in placed_rows(source, format_of(source)):
+        yield row
+
+
+def placed_rows(source: Source, format: Format) -> Iterator[tuple[Place, Row]]:
+    """The rows of a source, each with the file and line it came from."""
+    files = _Files(source.source)
+    if not files.paths:
+        yield from _hub_rows(source.source)
+        return
+    for path in files.paths:
+        suffix = _suffix(path)
+        if suffix == ".parquet":
+            yield from _parquet_rows(files, path)
+        elif suffix in (".csv", ".tsv"):
+            yield from _csv_rows(files, path, format.header, "\t" if suffix == ".tsv" else ",")
+        elif suffix == ".json" and format.unnest:
+            yield from _document_rows(files, path, format)
+        else:
+            yield from _json_rows(files, path)
+
+
+class _Files:
+    """What a source string stands for: the file system, the paths in order, and a short name for each.
+
+    `paths` is empty if the string can only be a hub id.
+    """
+
+    def __init__(self, source: str) -> None:
+        import fsspec
+
+        self.source = source
+        try:
+            self.fs, root = fsspec.core.url_to_fs(os.path.expanduser(source))  # noqa: PTH111 (also a URL)
+            self.paths = self._expand(root)
+        except (ImportError, ValueError) as error:
+            raise UserError(
+                f"cannot open {source}: {_one_line(error)}", "install that protocol's package, or mend the URL"
+            ) from error
+        except OSError as error:
+            raise _unreadable(source, error) from error
+        folders = {posixpath.dirname(path) for path in self.paths}
+        # One folder above the files, so that siteA/train.csv and siteB/train.csv name their cases differently.
+        self.base = posixpath.dirname(posixpath.commonpath(folders)) if folders else ""
+
+    def _expand(self, root: str) -> list[str]:
+        if self.fs.isfile(root):
+            if _suffix(root) not in _TABLES:
+                raise UserError(
+                    f"cannot tell what {self.source} is", f"known endings: {one_of(list(_TABLES))}, also with .gz"
+                )
+            return [root]
+        if self.fs.isdir(root):
+            found = self.fs.find(root)
+        elif glob.has_magic(self.source):
+            found = [path for path in self.fs.glob(root) if not self.fs.isdir(path)]
+        elif "://" not in self.source and _HUB_ID.fullmatch(self.source) and _suffix(self.source) not in _TABLES:
+            return []
+        else:
+            raise UserError(
+                f"not found: {self.source}", "name a file, a glob, a folder, a hub id, or builtin:patients/train"
+            )
+        paths = sorted(path for path in found if _suffix(path) in _TABLES)
+        if not paths:
+            raise UserError(f"no data files in {self.source}", f"known endings: {one_of(list(_TABLES))}, also with .gz")
+        return paths
+
+    def name(self, path: str) -> str:
+        return posixpath.relpath(path, self.base) if self.base else path
+
+    def lines(self, path: str) -> Iterator[tuple[int, str]]:
+        """The lines of a text file, decoded one by one, so that bad UTF-8 is found in its line."""
+        try:
+            with self.fs.open(path, "rb", compression="infer") as stream:
+                for number, line in enumerate(stream, start=1):
+                    try:
+                        yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                    except UnicodeDecodeError:
+                        place = Place(self.name(path), number, "line")
+                        raise UserError(f"{place} is not UTF-8", f"convert the file: iconv -t utf-8 {path}") from None
+        except (OSError, EOFError) as error:
+            raise _unreadable(self.name(path), error) from error
+
+
+def _suffix(path: str) -> str:
+    path = path.lower()
+    for ending in _COMPRESSED:
+        path = path.removesuffix(ending)
+    return posixpath.splitext(path)[1]
+
+
+def _json_rows(files: _Files, path: str) -> Iterator[tuple[Place, Row]]:
+    for number, line in files.lines(path):
+        if not line.strip():
+            continue
+        place = Place(files.name(path), number, "line")
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            raise UserError(f"{place} is not JSON", _OBJECTS) from None
+        if not isinstance(row, dict):
+            raise UserError(f"{place} is no JSON object", _OBJECTS)
+        yield place, row
+
+
+_OBJECTS = "each line is one object; jq -c '.[]' turns a JSON list into such lines"
+
+
+def _csv_rows(files: _Files, path: str, header: tuple[str, ...] | None, delimiter: str) -> Iterator[tuple[Place, Row]]:
+    """Cells stay text, and may hold line breaks; a row's place is the line where it begins."""
+    csv.field_size_limit(_CELL_LIMIT)
+    reader = csv.reader((line for _, line in files.lines(path)), delimiter=delimiter, strict=True)
+    names = list(header) if header else None
+    begins = 1
+    try:
+        for cells in reader:
+            place, begins = Place(files.name(path), begins, "line"), reader.line_num + 1
+            if not cells:
+                continue
+            if names is None:
+                names = _header(cells, place)
+                continue
+            if len(cells) != len(names):
+                raise UserError(
+                    f"{place} has {len(cells)} cells under {len(names)} columns",
+                    "quote cells that hold a delimiter or a line break",
+                )
+            yield place, dict(zip(names, cells, strict=True))
+    except csv.Error as error:
+        place = Place(files.name(path), begins, "line")
+        raise UserError(
+            f"{place} is not CSV: {_one_line(error)}", "quote cells that hold a delimiter or a line break"
+        ) from error
+
+
+def _header(cells: list[str], place: Place) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"{place}: columns named twice: {one_of(twice)}", "give every column a name of its own")
+    return names
+
+
+def _document_rows(files: _Files, path: str, format: Format) -> Iterator[tuple[Place, Row]]:
+    """Rows of a file that is one JSON document, laid out in the data set's own way."""
+    assert format.unnest is not None
+    text = "".join(line for _, line in files.lines(path))
+    name = files.name(path)
+    try:
+        rows = list(format.unnest(json.loads(text)))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{Place(name, error.lineno, 'line')} is not JSON", "fetch the file again") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{name} is not laid out as {format.name}", "check `format:` in the recipe") from error
+    yield from ((Place(name, number), row) for number, row in enumerate(rows, start=1))
+
+
+def _parquet_rows(files: _Files, path: str) -> Iterator[tuple[Place, Row]]:
+    yield from _streamed(
+        files.name(path), "parquet", data_files=glob.escape(files.fs.unstrip_protocol(path)), split="train"
+    )
+
+
+def _hub_rows(source: str) -> Iterator[tuple[Place, Row]]:
+    """A data set of the hub, `owner/name` or `owner/name:split` (`train` if none is named)."""
+    name, _, split = source.partition(":")
+    yield from _streamed(source, name, split=split or "train")
+
+
+def _streamed(name: str, *args: Any, **options: Any) -> Iterator[tuple[Place, Row]]:
+    import datasets
+
+    number = 0
+    try:
+        # Arrow batches: rows one by one cost `datasets` forty times as much.
+        for table in datasets.load_dataset(*args, streaming=True, **options).with_format("arrow").iter(_BATCH):
+            for row in table.to_pylist():
+                number += 1
+                yield Place(name, number), row
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        where = f" after row {number}" if number else ""
+        raise UserError(
+            f"cannot read {name}{where}: {type(error).__name__}",
+            "check that the file or the hub id is right, and that it can be reached",
+        ) from error
+
+
+def _unreadable(name: str, error: Exception) -> UserError:
+    return UserError(f"cannot read {name}: {type(error).__name__}", "check its permissions, and that it is complete")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
