@@ -24,8 +24,8 @@ MAX_ITERATIONS = 1000
 def linear_floor(train: Iterable[Case], evaluation: Iterable[Case]) -> dict[str, float]:
     """Metrics on `evaluation` of TF-IDF and class-balanced logistic regression (C = 20), fitted on `train`.
 
-    Free text gives words and pairs of words; else a finding is one token, found and excluded ones apart, and so is the sex.
-    Cases without a label are left out. The result is empty where either side has no labelled case.
+    Free text gives words and pairs of words; else a finding is one token, found and excluded ones apart, and so is the
+    sex. Cases without a label are left out. The result is empty where either side has no labelled case.
     """
     scores = linear_scores(_labelled(train), _labelled(evaluation))
     return {} if scores is None else diagnosis_metrics(*scores)
@@ -65,7 +65,7 @@ def linear_scores(train: list[Case], evaluation: list[Case]) -> Scores | None:
 
 
 class _Tokens:
-    """Case -> tokens of what a model's prompt holds too: the vignette or question, or else the findings, each as a whole."""
+    """Case -> tokens of what a model reads too: the vignette or question, or else the findings, each as a whole."""
 
     def __init__(self) -> None:
         from sklearn.feature_extraction.text import CountVectorizer

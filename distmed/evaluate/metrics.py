@@ -1,7 +1,7 @@
 """Point estimates of how well diagnoses are told apart and how far their probabilities can be believed.
 
-Probabilities and gold labels of all cases flow in, named numbers and two tables flow out. This runs inside training, so all
-of it together takes a fraction of a second for a thousand cases and a hundred diseases.
+Probabilities and gold labels of all cases flow in, named numbers and two tables flow out. This runs inside training,
+so all of it together takes a fraction of a second for a thousand cases and a hundred diseases.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class DiseaseRow:
 def diagnosis_metrics(
     probabilities_NK: Floats, gold_N: Ints, labels: list[str], subgroups: dict[str, list[str]]
 ) -> dict[str, float]:
-    """The numbers of `METRICS`, and top-1 of subgroups as `diag/top1/sex=female`; what is undefined is absent, never 0.
+    """The numbers of `METRICS`, and top-1 of subgroups as `diag/top1/sex=female`; what is undefined is absent.
 
-    Each row of `probabilities_NK` sums to 1; `subgroups` maps a name to one value per case. A case whose gold label is -1
-    counts as answered wrongly: its true class got probability 0.
+    Each row of `probabilities_NK` sums to 1; `subgroups` maps a name to one value per case. A case whose gold label
+    is -1 counts as answered wrongly: its true class got probability 0.
 
     - macro_f1 and balanced_accuracy are means over the classes *present in gold* (scikit-learn's default for F1 is the
       union of gold and predicted, which is lower, and whose denominator moves with the model).
