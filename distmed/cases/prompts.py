@@ -56,12 +56,12 @@ class Draw:
 
     def findings(self, findings: tuple[str, ...], drop: float, shuffle: bool, keep: int = 0) -> tuple[str, ...]:
         """Each finding stays with probability 1 - drop, at least `keep` of them do; in a random order if `shuffle`."""
-        survival, order = self._random.random((2, len(findings)))
-        staying = np.flatnonzero(survival >= drop)
+        survival, order = self._random.random((2, len(findings))).tolist()
+        staying = [i for i, u in enumerate(survival) if u >= drop]
         if len(staying) < keep:
-            staying = np.sort(np.argsort(-survival, kind="stable")[:keep])
+            staying = sorted(sorted(range(len(findings)), key=survival.__getitem__)[-keep:])
         if shuffle:
-            staying = staying[np.argsort(order[staying], kind="stable")]
+            staying.sort(key=order.__getitem__)
         return tuple(findings[i] for i in staying)
 
 

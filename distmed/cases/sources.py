@@ -37,7 +37,7 @@ def read_rows(source: Source) -> Iterator[Row]:
 
 def placed_rows(source: Source, format: Format) -> Iterator[tuple[Place, Row]]:
     """The rows of a source, each with the file and line it came from."""
-    files = _Files(source.source)
+    files = _Files(source.source, nested=format.unnest is not None)
     if not files.paths:
         yield from _hub_rows(source.source)
         return
@@ -56,13 +56,15 @@ def placed_rows(source: Source, format: Format) -> Iterator[tuple[Place, Row]]:
 class _Files:
     """What a source string stands for: the file system, the paths in order, and a short name for each.
 
-    `paths` is empty if the string can only be a hub id.
+    `paths` is empty if the string can only be a hub id. In a folder, `.json` files count only where the format is `nested`
+    in one document, or where there is nothing else: beside tables they are somebody's settings.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, nested: bool) -> None:
         import fsspec
 
         self.source = source
+        self.nested = nested
         try:
             self.fs, root = fsspec.core.url_to_fs(os.path.expanduser(source))  # noqa: PTH111 (also a URL)
             self.paths = self._expand(root)
@@ -93,7 +95,12 @@ class _Files:
             raise UserError(
                 f"not found: {self.source}", "name a file, a glob, a folder, a hub id, or builtin:patients/train"
             )
+        # Below what was named, whatever begins with a dot is no data: notebooks keep copies of tables there.
+        named = re.split(r"[*?\[]", root)[0]
+        found = [path for path in found if "/." not in f"/{path.removeprefix(named).lstrip('/')}"]
         paths = sorted(path for path in found if _suffix(path) in _TABLES)
+        if not self.nested:
+            paths = [path for path in paths if _suffix(path) != ".json"] or paths
         if not paths:
             raise UserError(f"no data files in {self.source}", f"known endings: {one_of(list(_TABLES))}, also with .gz")
         return paths
@@ -197,7 +204,7 @@ def _parquet_rows(files: _Files, path: str) -> Iterator[tuple[Place, Row]]:
 def _hub_rows(source: str) -> Iterator[tuple[Place, Row]]:
     """A data set of the hub, `owner/name` or `owner/name:split` (`train` if none is named)."""
     name, _, split = source.partition(":")
-    yield from _streamed(source, name, split=split or "train")
+    yield from _streamed(f"{source} (a hub id, as no file is there)", name, split=split or "train")
 
 
 def _streamed(name: str, *args: Any, **options: Any) -> Iterator[tuple[Place, Row]]:
