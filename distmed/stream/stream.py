@@ -1,0 +1,172 @@
+"""Stream: the steps of one worker, from any position on.
+
+A plan, a rank and a world size flow in; `Step`s flow out. The global batch is sequences k … k+B-1 whatever the world size;
+here it is only cut among the workers. Nothing but k has to be saved.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distmed.errors import UserError
+from distmed.stream.batch import Item, Step, collate, stand_in
+from distmed.stream.order import cut
+from distmed.stream.plan import StreamPlan
+from distmed.stream.prefetch import prefetched
+from distmed.stream.sequences import Sequences
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Stream", "StreamPlan"]
+
+Ints = NDArray[np.int64]
+
+
+class Stream:
+    """What worker `rank` of `world_size` gets to train on (or to score, if the plan is for evaluation)."""
+
+    def __init__(self, plan: StreamPlan, tokenizer: PreTrainedTokenizerBase, rank: int, world_size: int) -> None:
+        self.plan = plan
+        self.rank = rank
+        self.world_size = world_size
+        self.total_sequences = plan.total_sequences
+        self._pad_id = tokenizer.pad_token_id or 0
+        self._table = plan.table()
+        self._sequences = Sequences(plan, self._table)
+        self._open: weakref.WeakSet[Generator[Step, None, None]] = weakref.WeakSet()
+
+    def sequences_per_epoch(self, epoch: int) -> int:
+        return self.plan.sequences_per_epoch(epoch)
+
+    @property
+    def passes(self) -> int:
+        """Micro-batches of every step, on every worker: ceil(ceil(B / W) / micro)."""
+        return math.ceil(math.ceil(self.plan.global_batch / self.world_size) / self.plan.micro_batch)
+
+    def steps(self, k: int, *, prefetch: bool = True) -> Iterator[Step]:
+        """The steps from sequence k to the end. The last one may have fewer sequences; `passes` stays the same."""
+        steps = (self._step(at) for at in range(k, self.total_sequences, self.plan.global_batch))
+        if not prefetch:
+            return steps
+        ahead = prefetched(map(_pinned, steps) if torch.cuda.is_available() else steps)
+        self._open.add(ahead)
+        return ahead
+
+    def close(self) -> None:
+        """End the threads that still prefetch."""
+        for ahead in list(self._open):
+            ahead.close()
+
+    def state(self, k: int) -> dict[str, Any]:
+        """What a checkpoint keeps: the position, and what it is a function of."""
+        return {"k": k, **self.plan.identity}
+
+    def check(self, state: dict[str, Any]) -> None:
+        """Raises UserError if `state` is a position in another stream, naming what differs."""
+        other = [name for name, value in self.plan.identity.items() if state.get(name) != value]
+        if other:
+            said = ", ".join(f"{name} (was {state.get(name)}, now {self.plan.identity[name]})" for name in other)
+            raise UserError(
+                f"the checkpoint is a place in another stream of cases: {said}",
+                "set it back, or start a new run under another name",
+            )
+
+    def _step(self, k: int) -> Step:
+        plan = self.plan
+        end = min(k + plan.global_batch, self.total_sequences)
+        batch = self._sequences.between(k, end)
+        counts_S, denominator, cases = self._measure(batch)
+        options: dict[str, Any] = {"seq_len": plan.seq_len, "pad_id": self._pad_id, "targets": plan.task == "generate"}
+        return Step(
+            micro_batches=[
+                collate(self._items([batch[s] for s in share]), **options) if share else stand_in(**options)
+                for share in self._shares(counts_S)
+            ],
+            denominator=denominator,
+            tokens=int(counts_S.sum()),
+            cases=cases,
+            epoch=self._sequences.epoch_at(end),
+            k=k,
+            next_k=end,
+        )
+
+    def _measure(self, batch: list[tuple[int, Ints]]) -> tuple[Ints, float, int]:
+        """Tokens of each sequence, the denominator, and the number of cases, of a global batch."""
+        counts, denominator, cases = [], 0.0, 0
+        for epoch in sorted({epoch for epoch, _ in batch}):
+            parts = [cases_N for of, cases_N in batch if of == epoch]
+            cases_N = np.concatenate(parts)
+            count_N = np.minimum(self._table.counts(cases_N, epoch), self.plan.seq_len)
+            counts.append(np.add.reduceat(count_N, np.cumsum([0, *map(len, parts)])[:-1]))
+            cases += len(cases_N)
+            if self.plan.task == "generate":
+                denominator += float(np.maximum(count_N - self._table.starts(cases_N, epoch), 0).sum())
+            else:
+                denominator += float(self._weights(self._table.labels(cases_N)).sum(dtype=np.float64))
+        return np.concatenate(counts), denominator, cases
+
+    def _shares(self, counts_S: Ints) -> list[list[int]]:
+        """Which sequences of the global batch are in each micro-batch of this worker: an even, contiguous run.
+
+        Unpacked, the batch is sorted by length first, and each pass of all workers is such a run of it: rows are padded little,
+        and no worker waits for one with longer rows.
+        """
+        micro, world = self.plan.micro_batch, self.world_size
+        runs = [range(len(counts_S))[cut(len(counts_S), world, rank)] for rank in range(world)]
+        if self.plan.packing:
+            mine = runs[self.rank]
+            return [list(mine[micro * p : micro * (p + 1)]) for p in range(self.passes)]
+        order = np.argsort(-counts_S, kind="stable").tolist()
+        shares, at = [], 0
+        for p in range(self.passes):
+            sizes = [len(run[micro * p : micro * (p + 1)]) for run in runs]
+            begin = at + sum(sizes[: self.rank])
+            shares.append(order[begin : begin + sizes[self.rank]])
+            at += sum(sizes)
+        return shares
+
+    def _items(self, share: list[tuple[int, Ints]]) -> list[list[Item]]:
+        """The cases of some sequences, looked up together."""
+        rows: list[list[Item]] = []
+        for epoch, run in groupby(share, key=itemgetter(0)):
+            parts = [cases_N for _, cases_N in run]
+            cases_N = np.concatenate(parts)
+            label_N = self._table.labels(cases_N)
+            columns = (
+                map(self._fitting, self._table.ids(cases_N, epoch)),
+                self._table.starts(cases_N, epoch).tolist(),
+                label_N.tolist(),
+                self._weights(label_N).tolist(),
+                self._table.names(cases_N),
+                cases_N.tolist(),
+            )
+            items = map(Item, *columns)
+            rows += [list(islice(items, len(part))) for part in parts]
+        return rows
+
+    def _fitting(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Cut to seq_len. A classifier keeps the last token, where it is pooled or which ends its text."""
+        limit = self.plan.seq_len
+        if len(ids) <= limit:
+            return ids
+        return ids[:limit] if self.plan.task == "generate" else np.append(ids[: limit - 1], ids[-1])
+
+    def _weights(self, label_N: Ints) -> NDArray[np.float32]:
+        if self.plan.task == "generate":
+            return np.ones(len(label_N), dtype=np.float32)
+        return np.where(label_N < 0, np.float32(0), self.plan.class_weights_K[label_N])
+
+
+def _pinned(step: Step) -> Step:
+    return replace(step, micro_batches=[batch.pin_memory() for batch in step.micro_batches])
