@@ -36,17 +36,31 @@ class Lora(Section):
 class Model(Section):
     path: str = Field(description="A Hugging Face folder, a hub id, or builtin:tiny-llama (made on the spot).")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub id.")
-    init: Literal["pretrained", "random"] = Field("pretrained", description="Use the weights, or only the architecture.")
+    init: Literal["pretrained", "random"] = Field(
+        "pretrained", description="Use the weights, or only the architecture."
+    )
     lora: Lora | None = Field(None, description="Train adapters instead of all weights.")
     dropout: Fraction | None = Field(None, description="Overrides every dropout of the model; null keeps its own.")
-    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Off: it can do anything.")
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with the model. Off: it can do anything."
+    )
 
 
 class Source(Section):
-    source: str = Field(description="A file, a glob, a folder, a hub id, s3://… gs://… hf://…, or builtin:patients/train.")
-    format: str = Field("columns", description="How a row becomes a case: a name that `distmed doctor --formats` lists.")
+    source: str = Field(
+        description="A file, a glob, a folder, a hub id, s3://… gs://… hf://…, or builtin:patients/train."
+    )
+    format: str = Field(
+        "columns", description="How a row becomes a case: a name that `distmed doctor --formats` lists."
+    )
     where: dict[str, Any] = Field({}, description="Keep only rows whose columns have these values.")
-    columns: dict[str, str] = Field({}, description="For the format `columns`: which column is text, label, id, group, …")
+    columns: dict[str, str] = Field(
+        {}, description="For the format `columns`: which column is text, label, id, group, …"
+    )
+    groups: tuple[Fraction, Annotated[float, Field(gt=0, le=1)]] | None = Field(
+        None,
+        description="Keep the groups (patients, papers) whose hash lies in [low, high): a split by group, [0.1, 1] for train.",
+    )
     limit: PositiveInt | None = Field(None, description="Take only this many cases from the start.")
     weight: Positive = Field(1.0, description="Share of this source in a mixture.")
 
@@ -55,7 +69,9 @@ class Data(Section):
     train: list[Source] = Field(min_length=1, description="What the model learns from.")
     eval: list[Source] = Field([], description="What the model is measured on, every `train.eval_every` steps.")
     seq_len: Annotated[int, Field(ge=8)] = Field(256, description="Tokens of one sequence; packed cases share it.")
-    packing: bool = Field(True, description="Put several short cases into one sequence, without attention between them.")
+    packing: bool = Field(
+        True, description="Put several short cases into one sequence, without attention between them."
+    )
     unknown_labels: Literal["refuse", "count"] = Field(
         "refuse", description="An eval case whose label train never had stops the run, or counts as answered wrongly."
     )
@@ -68,28 +84,41 @@ class Data(Section):
     sampling: Literal["natural", "balanced"] = Field(
         "natural", description="Each case once an epoch, or a draw list in which every class has the same share."
     )
-    drop_findings: Fraction = Field(0.0, description="Chance that a finding is left out in training, keyed by case and epoch.")
+    drop_findings: Fraction = Field(
+        0.0, description="Chance that a finding is left out in training, keyed by case and epoch."
+    )
     shuffle_findings: bool = Field(False, description="Order of findings in training, keyed by case and epoch.")
-    excluded_findings: bool = Field(True, description="Whether the text tells the findings that were looked for and not found.")
+    excluded_findings: bool = Field(
+        True, description="Whether the text tells the findings that were looked for and not found."
+    )
 
 
 class Train(Section):
     epochs: Positive = Field(3, description="Passes over the data.")
-    max_steps: PositiveInt | None = Field(None, description="Stop after so many optimizer steps, whatever `epochs` says.")
+    max_steps: PositiveInt | None = Field(
+        None, description="Stop after so many optimizer steps, whatever `epochs` says."
+    )
     global_batch: PositiveInt = Field(32, description="Sequences of one optimizer step, over all workers.")
-    micro_batch: PositiveInt = Field(8, description="Sequences a worker takes at once; the rest is gradient accumulation.")
+    micro_batch: PositiveInt = Field(
+        8, description="Sequences a worker takes at once; the rest is gradient accumulation."
+    )
     seed: Annotated[int, Field(ge=0)] = Field(1, description="Order of the data, fresh weights, dropout.")
     log_every: PositiveInt = Field(10, description="Steps between two lines of metrics.jsonl.")
     eval_every: PositiveInt | None = Field(None, description="Steps between two evaluations; null: once an epoch.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto: bf16 where the hardware multiplies it (GPU, AMX, AVX512-BF16), else fp32."
     )
-    activation_checkpointing: bool = Field(False, description="Recompute activations in the backward pass to save memory.")
+    activation_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass to save memory."
+    )
     loss: Literal["cross_entropy", "focal", "logit_adjusted"] = Field(
         "cross_entropy", description="For classify; focal: arXiv:1708.02002, logit_adjusted: arXiv:2007.07314."
     )
     focal_gamma: NonNegative = Field(2.0, description="Focusing of the focal loss; 0 is cross entropy.")
     label_smoothing: Fraction = Field(0.0, description="Probability mass spread over all classes.")
+    linear_floor: bool = Field(
+        False, description="Fit TF-IDF + logistic regression on the same cases, to print beside the result."
+    )
 
 
 class Optimizer(Section):

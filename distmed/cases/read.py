@@ -7,6 +7,7 @@ What was left out is counted by rule, so that a caller can say so; whatever the 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -67,6 +68,8 @@ class CaseReader:
             case = _to_case(format, row, place)
             if case is None:
                 self.dropped[format.drops] += 1
+            elif self.source.groups and not _in_range(case.group, self.source.groups):
+                self.dropped["groups"] += 1
             else:
                 yield case
 
@@ -75,6 +78,12 @@ class CaseReader:
             return UserError(f"{self.source.source} holds no cases", "name a source with at least one row")
         rules = one_of([f"{rule} ({count})" for rule, count in sorted(self.dropped.items())])
         return UserError(f"no case of {self.source.source} is left, all were dropped: {rules}", "loosen `where`")
+
+
+def _in_range(group: str, bounds: tuple[float, float]) -> bool:
+    """Whether the group's hash, as a number in [0, 1), lies in the range; the same on every machine."""
+    digest = hashlib.blake2b(group.encode(), digest_size=8).digest()
+    return bounds[0] <= int.from_bytes(digest, "big") / 2**64 < bounds[1]
 
 
 def _require(row: Row, columns: tuple[str, ...], place: Place) -> None:
