@@ -58,6 +58,11 @@ class RunDir:
         return self.path / "evaluation"
 
     @property
+    def probe(self) -> Path:
+        """Logits of a few eval cases at the best evaluation; an export is compared with them."""
+        return self.path / "evaluation" / "probe.pt"
+
+    @property
     def wandb(self) -> Path:
         return self.path / "wandb"
 

@@ -62,17 +62,10 @@ class Tracker:
         self._write(record)
         self._to_wandb(lambda run: run.log(record))
 
-    def log_evaluation(
-        self,
-        step: int,
-        metrics: Mapping[str, float],
-        confusion: Sequence[Confusion] = (),
-        per_disease: Sequence[DiseaseRow] = (),
-    ) -> None:
-        """Global metrics of an evaluation; the two tables go to W&B only, with class names."""
-        record = {"step": step, "attempt": self._attempt, **metrics}
-        self._write(record)
-        self._to_wandb(lambda run: run.log({**record, **_tables(confusion, per_disease)}))
+    def log_tables(self, step: int, confusion: Sequence[Confusion], per_disease: Sequence[DiseaseRow]) -> None:
+        """The two tables of an evaluation; they go to W&B only, with class names."""
+        tables = {"step": step, "attempt": self._attempt, **_tables(confusion, per_disease)}
+        self._to_wandb(lambda run: run.log(tables))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Close the W&B run with the run's final figures, as failed if there are none."""

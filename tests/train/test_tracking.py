@@ -165,10 +165,15 @@ def offline_run(tmp_path, monkeypatch, capfd) -> RunDir:
     """Two attempts, the second in a new process's place, as after --resume."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(sys, "argv", ["train", "--token=hunter4"])
+    monkeypatch.chdir(tmp_path)
+    identity = ["-c", "user.name=hunter5", "-c", "user.email=hunter5@example.org"]
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
     run = RunDir(tmp_path / "demo")
     settings = recipe(project="p", group="g", tags=["t1", "t2"])
     first = Tracker(settings, run)
     first.attempt_starts(0, 1)
+    print("hunter6")
     first.log(1, {"train/loss": 3.0})
     first.log(2, {"train/loss": math.nan})
     tables = [Confusion("flu", "cold", 3)], [DiseaseRow("flu", 4, 0.5, None, True)]
@@ -179,7 +184,7 @@ def offline_run(tmp_path, monkeypatch, capfd) -> RunDir:
     second.log(2, {"train/loss": 2.0})
     second.finish({})
     assert first.notes == second.notes == []
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr() == ("hunter6\n", "")
     return run
 
 
@@ -224,6 +229,7 @@ def test_nothing_but_recipe_and_numbers_leaves(offline_run):
     run = next(record.run for record in records(offline_run) if record.HasField("run"))
     assert not run.host
     assert not run.git.commit
+    assert not any(record.HasField("output") or record.HasField("output_raw") for record in records(offline_run))
 
 
 @pytest.mark.slow

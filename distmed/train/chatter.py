@@ -1,0 +1,46 @@
+"""Ray, DeepSpeed and the workers print a great deal: while a run lasts, all of it goes to the log file of the run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+
+class Chatter:
+    """Sends file descriptors 1 and 2 to a log file; `terminal` still writes to where standard output went before.
+
+    Descriptors and not `sys.stdout`, because child processes and native code write to them directly.
+    """
+
+    def __init__(self, log: Path, *, show: bool) -> None:
+        self.log = log
+        self.show = show
+        self.terminal: TextIO = sys.stdout
+
+    def __enter__(self) -> Chatter:
+        if self.show:
+            return self
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._saved = [os.dup(1), os.dup(2)]
+        self.terminal = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.show:
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for target, saved in zip((1, 2), self._saved, strict=True):
+            os.dup2(saved, target)
+            os.close(saved)
+        self.terminal.close()

@@ -1,0 +1,174 @@
+"""The driver of `distmed train`: prepares a job, has Ray run it, shows what happens, and finishes what comes out.
+
+Signals end here: Ctrl-C once asks the workers to finish their step and save; a second one ends at once.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from distmed.errors import UserError
+from distmed.recipe import Recipe
+from distmed.rundir import RunDir
+from distmed.train.chatter import Chatter
+from distmed.train.progress import Progress
+
+if TYPE_CHECKING:
+    from distmed.train.job import Job
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
+    """Train as the recipe says and return the exit status: 0 done, 1 failed, 130 interrupted with a checkpoint saved.
+
+    Raises UserError for what the user can mend; a run directory that this call made is then taken away again.
+    """
+    run_dir = RunDir(Path("runs") / recipe.name)
+    _check_run(run_dir, resume)
+    made = not run_dir.path.exists()
+    run_dir.path.mkdir(parents=True, exist_ok=True)
+    with Chatter(run_dir.log, show=verbose) as chatter:
+        progress = Progress(chatter.terminal)
+        try:
+            job = _prepare(recipe, run_dir, resume, progress)
+        except (UserError, KeyboardInterrupt):
+            if made:
+                shutil.rmtree(run_dir.path, ignore_errors=True)
+            raise
+        return _train(job, progress)
+
+
+def _check_run(run_dir: RunDir, resume: bool) -> None:
+    exists = run_dir.recipe.exists()
+    if exists and not resume:
+        raise UserError(
+            f"run {run_dir.name} exists already: {run_dir.path}", "continue it with --resume, or give another --name"
+        )
+    if resume and not exists:
+        raise UserError(f"no run to resume at {run_dir.path}", "start it without --resume")
+
+
+def _prepare(recipe: Recipe, run_dir: RunDir, resume: bool, progress: Progress) -> Job:
+    from distmed.train import workers
+    from distmed.train.preparation import make_job, write_run_files
+
+    workers.connect()
+    workers.wait_for_room(recipe.cluster)
+    job = make_job(recipe, run_dir, gpu=workers.on_gpu(), resume=resume, progress=progress)
+    write_run_files(job, resume=resume)
+    return job
+
+
+def _train(job: Job, progress: Progress) -> int:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from distmed.checkpoint import folder as folders
+    from distmed.train.finish import finish
+    from distmed.train.logbook import Logbook
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    logbook: Any = (
+        ray.remote(Logbook)
+        .options(num_cpus=0, scheduling_strategy=here)
+        .remote(job.recipe, job.run.path, folders.next_attempt(job.checkpoints))
+    )
+    progress.start(job.total_steps)
+    started = time.perf_counter()
+    outcome = _watch(job, logbook, progress)
+    progress.stop()
+    if outcome.fatal:
+        ray.get(logbook.finish.remote({}))
+        if outcome.fatal["reason"] == "user":
+            raise UserError(outcome.fatal["message"], outcome.fatal["hint"])
+        progress.note(outcome.fatal["message"])
+        progress.note(outcome.fatal["hint"])
+        return FAILED
+    if outcome.result is None or outcome.result["state"]["step"] == 0:
+        ray.get(logbook.finish.remote({}))
+        progress.note(f"the run failed: {outcome.error or 'no step was trained'}; all output lies in {job.run.log}")
+        return FAILED
+    summary = finish(
+        job, outcome.result, wall_s=time.perf_counter() - started, restarts=outcome.restarts, progress=progress
+    )
+    ray.get(logbook.finish.remote(summary))
+    return INTERRUPTED if outcome.result["stopped"] else DONE
+
+
+class _Outcome:
+    """What the workers said until they ended."""
+
+    def __init__(self) -> None:
+        self.result: dict[str, Any] | None = None
+        self.fatal: dict[str, Any] | None = None
+        self.error: BaseException | None = None
+        self.restarts = 0
+
+    def take(self, event: dict[str, Any], progress: Progress) -> None:
+        match event["kind"]:
+            case "step":
+                progress.step(event["step"], event["metrics"], shown=event["shown"])
+            case "evaluation":
+                progress.evaluation(event["step"], event["metrics"])
+            case "note":
+                progress.note(event["text"])
+            case "restart":
+                self.restarts += 1
+                progress.note(event["text"])
+            case "fatal":
+                self.fatal = event
+            case "done":
+                self.result = event["result"]
+
+
+def _watch(job: Job, logbook: Any, progress: Progress) -> _Outcome:
+    """Run the trainer in a thread of its own, so that this one is free for signals and for showing the news."""
+    import ray
+
+    from distmed.train import workers
+
+    outcome = _Outcome()
+
+    def fit() -> None:
+        try:
+            workers.fit(job, logbook)
+        except Exception as error:
+            outcome.error = error
+
+    thread = threading.Thread(target=fit, name="trainer", daemon=True)
+    with _stop_on_signal(logbook, progress):
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.25)
+            for event in ray.get(logbook.news.remote()):
+                outcome.take(event, progress)
+    return outcome
+
+
+@contextmanager
+def _stop_on_signal(logbook: Any, progress: Progress) -> Iterator[None]:
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        logbook.ask_to_stop.remote()
+        progress.note("stopping: this step is finished and saved first; once more ends at once, without saving")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,86 @@
+"""What comes out of a run: the exported model, compared with what was trained, its card, the summary and the closing table.
+
+The best complete checkpoint (the newest where nothing was evaluated) flows in; `model/`, `summary.json` and a table on the
+terminal flow out. No worker is needed any more.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from distmed.checkpoint import folder as folders
+from distmed.errors import UserError
+from distmed.evaluate.floor import linear_floor, majority_floor
+from distmed.rundir import RunDir
+from distmed.train.card import write_card
+from distmed.train.job import Job
+from distmed.train.progress import Progress
+from distmed.train.publish import compare, export_checkpoint
+
+
+def finish(job: Job, result: dict[str, Any], *, wall_s: float, restarts: int, progress: Progress) -> dict[str, Any]:
+    """Write summary.json, then export, compare and describe the model; the summary."""
+    state, speed = result["state"], result["speed"]
+    summary = {
+        "steps": state["step"],
+        "tokens": state["tokens"],
+        "tokens_per_s": speed["tokens_per_s"],
+        "mfu": speed["mfu"],
+        "device_peak_gib": speed["device_peak_gib"],
+        "host_peak_gib": speed["host_peak_gib"],
+        "wall_s": round(wall_s, 1),
+        "restarts": restarts,
+        "eval": state["evaluation"],
+        "best": state["best"],
+        "warm_up_s": speed["warm_up_s"],
+        "data_wait_s": speed["data_wait_s"],
+        "checkpoint_stall_s": speed["checkpoint_stall_s"],
+    }
+    _write(job.run, summary)
+    if result["stopped"]:
+        progress.note(f"stopped after step {state['step']} with a checkpoint saved; go on with --resume")
+        return summary
+    with progress.phase("exporting the model"):
+        export_checkpoint(_checkpoint(job, state["best"]), job.run.model)
+        difference = compare(job.run, state["best"]["step"]) if state["best"] else None
+        write_card(job, summary)
+    if difference is not None:
+        progress.note(f"exported model reloaded by transformers: logits within {difference:.1e} of the trained model's")
+    floors: dict[str, dict[str, float]] = {}
+    if job.recipe.train.linear_floor and job.eval_plan is not None:
+        with progress.phase("fitting the linear floor"):
+            floors = _floors(job)
+        summary["floors"] = floors
+        _write(job.run, summary)
+    progress.final_table(
+        summary, floors, {"model": job.run.model, "metrics": job.run.metrics, "summary": job.run.summary}
+    )
+    return summary
+
+
+def _write(run: RunDir, summary: dict[str, Any]) -> None:
+    run.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def _checkpoint(job: Job, best: dict[str, Any] | None) -> str:
+    root = Path(job.checkpoints) if "://" not in job.checkpoints else job.checkpoints
+    if best is not None:
+        for found in reversed(folders.names(root)):
+            if found.step == best["step"] and folders.is_complete(f"{job.checkpoints}/{found}"):
+                return f"{job.checkpoints}/{found}"
+    newest, _ = folders.newest_complete(root)
+    if newest is None:
+        raise UserError(f"no complete checkpoint in {job.checkpoints}", f"see {job.run.log}, then go on with --resume")
+    return newest
+
+
+def _floors(job: Job) -> dict[str, dict[str, float]]:
+    """What a line reaches on the same cases, and what always naming the commonest label reaches."""
+    from distmed.prepare.shards import read_cases_of
+
+    assert job.eval_plan is not None
+    train = [case for manifest in job.train_plan.manifests for case in read_cases_of(manifest)]
+    evaluation = [case for manifest in job.eval_plan.manifests for case in read_cases_of(manifest)]
+    return {"linear": linear_floor(train, evaluation), "majority": majority_floor(train, evaluation)}

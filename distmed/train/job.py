@@ -1,0 +1,38 @@
+"""Job: all that a worker needs to know, made once by the driver and small enough to be sent to each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distmed.recipe import Recipe
+from distmed.rundir import RunDir
+
+if TYPE_CHECKING:
+    from distmed.stream.stream import StreamPlan
+
+
+@dataclass(frozen=True)
+class Job:
+    """`labels` are the classes in the order of the head; `total_steps` and the two intervals are in optimizer steps."""
+
+    recipe: Recipe
+    run: RunDir
+    model_folder: Path
+    model_hash: str
+    labels: list[str]
+    label_names: list[str]
+    train_plan: StreamPlan
+    eval_plan: StreamPlan | None
+    total_steps: int
+    eval_every: int
+    checkpoint_every: int
+    bf16: bool
+    hidden_size: int
+
+    @property
+    def checkpoints(self) -> str:
+        """Where checkpoints lie: a local path or an fsspec URL."""
+        storage = self.recipe.checkpoint.storage_path
+        return f"{storage.rstrip('/')}/{self.recipe.name}" if storage else str(self.run.checkpoints)

@@ -1,0 +1,101 @@
+"""Saving and restoring a run through Ray Train: the loop stands still for one copy in host memory, the upload runs beside it.
+
+A run state and an engine flow in; a folder named by step, world size and attempt flows out, complete when every rank's marker
+is there. The newest complete folder is found in the storage itself, never by what Ray remembers.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import ray.train
+import torch.distributed as dist
+
+from distmed.checkpoint import folder as folders
+from distmed.checkpoint.load import load_newest
+from distmed.checkpoint.save import Snapshot, snapshot
+from distmed.errors import UserError
+from distmed.train.job import Job
+from distmed.train.state import RunState
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+
+    from distmed.stream.stream import Stream
+
+
+class Saver:
+    """Writes checkpoints of one attempt. `failed` is set when an upload met something that only the user can mend."""
+
+    def __init__(self, job: Job, engine: DeepSpeedEngine, attempt: int) -> None:
+        self.job = job
+        self.engine = engine
+        self.attempt = attempt
+        self.failed: UserError | None = None
+        self.last_step = -1
+        self.model = describe_model(job, engine)
+
+    def save(self, state: RunState, stream: Stream) -> float:
+        """Take a snapshot and start its upload; the seconds for which the loop stood still. All ranks call it."""
+        if state.step == self.last_step:
+            return 0.0
+        self.last_step = state.step
+        started = time.perf_counter()
+        content = {"run": state.to_dict(), "stream": stream.state(state.k), "model": self.model}
+        taken = snapshot(self.engine, content, store_frozen=self.job.recipe.model.init == "random")
+        name = folders.name(state.step, dist.get_world_size(), self.attempt)
+        protect = folders.name_prefix(state.best.step) if state.best else None
+        ray.train.report(
+            {"step": state.step},
+            checkpoint=ray.train.Checkpoint(f"{self.job.checkpoints}/{name}"),
+            checkpoint_dir_name=name,
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+            # Ray would take the "local copy" away after the upload, which is the checkpoint itself.
+            delete_local_checkpoint_after_upload=False,
+            checkpoint_upload_fn=lambda checkpoint, _: self._upload(taken, checkpoint, protect),
+        )
+        return time.perf_counter() - started
+
+    def _upload(self, taken: Snapshot, checkpoint: Any, protect: str | None) -> Any:
+        try:
+            taken.write(checkpoint.path)
+            if dist.get_rank() == 0:
+                folders.prune(self.job.checkpoints, keep=self.job.recipe.checkpoint.keep, protect=protect)
+        except UserError as error:
+            self.failed = error
+        return checkpoint
+
+    def finish(self) -> None:
+        """Raise what an upload left behind; Ray waits for the uploads themselves."""
+        if self.failed:
+            raise self.failed
+
+
+def restore(job: Job, engine: DeepSpeedEngine, stream: Stream) -> tuple[RunState, list[str]]:
+    """Load the newest whole checkpoint of the run, and where it stood; a fresh state if there is none.
+
+    Raises UserError where the checkpoint was made with another model, tokenizer or data.
+    """
+    loaded = load_newest(engine, job.checkpoints)
+    if loaded is None:
+        return RunState(), []
+    stream.check(loaded.state["stream"])
+    if loaded.state["model"]["hash"] != job.model_hash:
+        raise UserError(
+            f"{loaded.folder} was trained from another model than {job.model_folder}",
+            "name the same model folder again, or start a new run with --name",
+        )
+    return RunState.from_dict(loaded.state["run"]), loaded.notes
+
+
+def describe_model(job: Job, engine: DeepSpeedEngine) -> dict[str, Any]:
+    """What an export needs to know beside the weights."""
+    network, lora = engine.module.network, job.recipe.model.lora
+    return {
+        "hash": job.model_hash,
+        "folder": str(job.model_folder),
+        "dtype": "bf16" if job.bf16 else "float32",
+        "config": {**network.config.to_dict(), "architectures": [type(network).__name__]},
+        "lora_scale": lora.alpha / lora.rank if lora else None,
+    }

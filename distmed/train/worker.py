@@ -1,0 +1,120 @@
+"""The loop that each worker runs: plain PyTorch and DeepSpeed, with a handful of calls to Ray.
+
+Read it from top to bottom: device, data, model, resume, steps. Every collective in here is reached by every rank.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+import ray.train
+import torch.distributed as dist
+
+from distmed.errors import UserError, one_of
+from distmed.model.load import load_model, load_tokenizer
+from distmed.stream.stream import Stream
+from distmed.stream.weights import log_prior
+from distmed.train.deepspeed_config import resolve_config
+from distmed.train.engine import build_engine, start_process_group, train_step, worker_device
+from distmed.train.evaluation import Evaluator
+from distmed.train.hardware import peak_flops
+from distmed.train.job import Job
+from distmed.train.logbook import StopWish
+from distmed.train.meter import Meter
+from distmed.train.saver import Saver, restore
+
+
+def run_worker(config: dict[str, Any]) -> None:
+    """What Ray Train starts: a mistake that a restart would only repeat is told to the logbook and ends the run."""
+    job: Job = config["job"]
+    logbook: Any = config["logbook"]
+    try:
+        train(job, logbook)
+    except UserError as error:
+        ray.get(logbook.fatal.remote("user", error.message, error.hint))
+
+
+def train(job: Job, logbook: Any) -> None:
+    recipe = job.recipe
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    first = rank == 0
+
+    # ------------------------------------------------------------------ device
+    device = worker_device()
+    start_process_group(device, recipe.cluster.collective_timeout_s)
+
+    # ------------------------------------------------------------------ data
+    tokenizer = load_tokenizer(job.model_folder)
+    stream = Stream(job.train_plan, tokenizer, rank, world_size)
+    evaluator = Evaluator(job, tokenizer, rank, world_size) if job.eval_plan else None
+
+    # ------------------------------------------------------------------ model
+    config = resolve_config(
+        recipe, world_size=world_size, bf16=job.bf16, hidden_size=job.hidden_size, nvme_path=job.run.path / "nvme"
+    )
+    model = load_model(recipe, job.model_folder, job.labels, job.label_names, config, device)
+    engine = build_engine(model, recipe, config)
+    log_prior_K = log_prior(job.train_plan, device) if recipe.train.loss == "logit_adjusted" else None
+
+    # ------------------------------------------------------------------ resume
+    state, notes = restore(job, engine, stream)
+    attempt: list[int] = [ray.get(logbook.attempt_starts.remote(state.step, notes)) if first else 0]
+    dist.broadcast_object_list(attempt, src=0)
+    saver = Saver(job, engine, attempt[0])
+    meter = Meter(model, recipe, world_size=world_size, peak_flops=peak_flops(device, bf16=job.bf16))
+
+    # ------------------------------------------------------------------ steps
+    stop_wish = StopWish(logbook, listens=first)
+    stop = state.step >= job.total_steps
+    for step in stream.steps(state.k):
+        if stop:
+            break
+        meter.data_arrived()
+        stop_asked = stop_wish.seen() or saver.failed is not None
+        result = train_step(engine, step, state.step + 1, job.total_steps, recipe, log_prior_K, stop_asked)
+        state.advance(step)
+        meter.step_done(step.tokens, step.cases)
+        if not result.finite:
+            if first:
+                ray.get(logbook.fatal.remote("run", *not_finite(state.step, result.bad_case_ids)))
+            return
+        stop = result.stop or state.step >= job.total_steps
+
+        evaluate = evaluator is not None and not result.stop and (state.step % job.eval_every == 0 or stop)
+        improved = False
+        if evaluator is not None and evaluate:
+            with meter.paused():
+                improved = evaluator.run(engine, state, logbook)
+
+        shown = evaluate or stop or state.step % recipe.train.log_every == 0
+        memory = meter.memory(device) if shown else {}
+        if first:
+            metrics = {
+                "train/loss": result.loss,
+                "train/lr": result.lr,
+                "train/grad_norm": result.grad_norm,
+                "train/epoch": step.epoch,
+                "train/tokens": state.tokens,
+                **meter.rates(),
+                **memory,
+            }
+            logbook.log.remote(state.step, metrics, state.evaluation if evaluate else {}, shown)
+
+        if improved or stop or state.step % job.checkpoint_every == 0:
+            meter.checkpoint_stalled(saver.save(state, stream))
+
+    # ------------------------------------------------------------------ end
+    stream.close()
+    saver.finish()
+    if first:
+        stopped = state.step < job.total_steps
+        ray.get(logbook.done.remote({"state": state.to_dict(), "speed": meter.summary(), "stopped": stopped}))
+
+
+def not_finite(step: int, case_ids: list[str]) -> tuple[str, str]:
+    return (
+        f"the loss of step {step} is not finite; cases in it: {one_of(case_ids) or 'unknown'}",
+        "the last good checkpoint is kept: lower optimizer.lr or look at these cases, then --resume",
+    )

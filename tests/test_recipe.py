@@ -1,0 +1,137 @@
+"""The recipe: a surface that others script against, and whose mistakes are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from distmed import shipped
+from distmed.errors import UserError
+from distmed.recipe import Recipe, check, load_recipe
+
+LEAST: dict[str, Any] = {"name": "a", "task": "classify", "model": {"path": "m"}, "data": {"train": [{"source": "x"}]}}
+
+KEYS = """
+checkpoint.best checkpoint.every checkpoint.keep checkpoint.storage_path
+cluster.collective_timeout_s cluster.max_failures cluster.num_workers cluster.stall_timeout_s cluster.wait_s
+data.class_weights data.drop_findings data.eval data.excluded_findings data.long_cases data.packing data.sampling
+data.seq_len data.shuffle_findings data.train data.unknown_labels
+deepspeed
+model.dropout model.init model.lora model.path model.revision model.trust_remote_code
+name
+optimizer.betas optimizer.eps optimizer.head_lr optimizer.lr optimizer.max_grad_norm optimizer.name optimizer.schedule
+optimizer.warmup optimizer.weight_decay
+task
+tracking.group tracking.log_examples tracking.project tracking.tags tracking.wandb
+train.activation_checkpointing train.epochs train.eval_every train.focal_gamma train.global_batch
+train.label_smoothing train.linear_floor train.log_every train.loss train.max_steps train.micro_batch train.precision
+train.seed
+"""
+
+
+def keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    found = []
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += keys(field.annotation, f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+def test_the_keys_are_those_that_others_script_against() -> None:
+    assert sorted(keys(Recipe)) == sorted(KEYS.split())
+
+
+def test_every_knob_says_in_a_sentence_what_it_does() -> None:
+    def silent(section: type[BaseModel]) -> list[str]:
+        inner = [f.annotation for f in section.model_fields.values()]
+        nested = [s for s in inner if isinstance(s, type) and issubclass(s, BaseModel)]
+        own = [n for n, f in section.model_fields.items() if not f.description and f.annotation not in nested]
+        return own + [name for each in nested for name in silent(each)]
+
+    assert set(silent(Recipe)) <= {"model", "data", "lora"}
+
+
+def test_a_resolved_recipe_read_again_is_the_same(tmp_path: Path) -> None:
+    recipe = check(LEAST)
+    (tmp_path / "again.yaml").write_text(recipe.to_yaml())
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+def test_the_shipped_recipes_are_valid() -> None:
+    for path in shipped.folder("recipes").glob("*.yaml"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message", "hint"),
+    [
+        ({**LEAST, "trian": {}}, "unknown recipe key: trian", "did you mean `train`?"),
+        ({**LEAST, "train": {"global_bach": 1}}, "unknown recipe key: train.global_bach", "`global_batch`"),
+        (
+            {**LEAST, "data": {"train": [{"source": "x", "wher": {}}]}},
+            "unknown recipe key: data.train.0.wher",
+            "`where`",
+        ),
+        ({**LEAST, "model": {"path": "m", "lora": {"rnk": 4}}}, "unknown recipe key: model.lora.rnk", "`rank`"),
+        ({**LEAST, "train": {"epochs": "many"}}, "train.epochs", "mend the value"),
+        ({**LEAST, "train": {"micro_batch": 0}}, "train.micro_batch", "mend the value"),
+        ({**LEAST, "optimizer": {"schedule": "cosin"}}, "optimizer.schedule", "mend the value"),
+        ({"name": "a", "model": {"path": "m"}, "data": LEAST["data"]}, "the recipe lacks task", "add `task:`"),
+        ({**LEAST, "name": "../a"}, "name", "mend the value"),
+        (
+            {**LEAST, "train": {"global_batch": 2}, "cluster": {"num_workers": 3}},
+            "3 workers share train.global_batch=2",
+            "raise one or lower the other",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_mend(values: dict[str, Any], message: str, hint: str) -> None:
+    with pytest.raises(UserError) as error:
+        check(values)
+    assert message in error.value.message
+    assert hint in error.value.hint
+    assert "\n" not in error.value.message + error.value.hint
+
+
+def test_overrides_take_dotted_paths_and_list_indices(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(LEAST))
+    recipe = load_recipe(path, ["optimizer.lr=1e-5", "data.train.0.source=s3://b/x", "name=b", "model.lora.rank=4"])
+    assert recipe.optimizer.lr == 1e-5
+    assert recipe.data.train[0].source == "s3://b/x"
+    assert recipe.name == "b"
+    assert recipe.model.lora is not None and recipe.model.lora.rank == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr", "not an override"),
+        ("data.train.3.source=x", "`3` is no index of a list of 1"),
+        ("name.deep=x", "`name` holds a value"),
+        ("optimizer.lrr=1", "unknown recipe key: optimizer.lrr"),
+    ],
+)
+def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(LEAST))
+    with pytest.raises(UserError) as error:
+        load_recipe(path, [override])
+    assert message in error.value.message
+
+
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="recipe not found"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    with pytest.raises(UserError, match="is not YAML"):
+        load_recipe(tmp_path / "broken.yaml")
+    (tmp_path / "list.yaml").write_text("- a")
+    with pytest.raises(UserError, match="holds no recipe"):
+        load_recipe(tmp_path / "list.yaml")

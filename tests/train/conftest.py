@@ -1,0 +1,86 @@
+"""One Ray of four CPUs for all runs of this folder, and `distmed` as a user starts it: a process in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """Address of a Ray with four CPUs, so that three workers fit also on a machine of two cores."""
+    import ray
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=256 * 2**20)
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, read as a script would read it."""
+
+    path: Path
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
+
+    @property
+    def losses(self) -> dict[int, float]:
+        lines = [line for line in self.lines if "train/loss" in line]
+        assert len({line["step"] for line in lines}) == len(lines), "a step was logged twice"
+        return {line["step"]: line["train/loss"] for line in lines}
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.path / "summary.json").read_text())
+
+    @property
+    def checkpoints(self) -> list[str]:
+        return sorted(path.name for path in (self.path / "checkpoints").glob("step-*"))
+
+
+@pytest.fixture(scope="session")
+def start(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.Popen[str]]:
+    """Start `distmed train …` in the session's folder; runs go to runs/NAME there."""
+    folder = tmp_path_factory.mktemp("distmed")
+    # The shared Ray does not know the variables of a later process: workers get theirs from the driver.
+    environment = {**os.environ, "RAY_ADDRESS": ray_address, "WANDB_MODE": "offline", "COLUMNS": "200"}
+
+    def started(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "distmed", "train", *arguments]
+        environment_of_run = {**environment, **options.pop("env", {})}
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment_of_run,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
+
+    started.folder = folder  # type: ignore[attr-defined]
+    return started
+
+
+@pytest.fixture(scope="session")
+def train(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., Run]:
+    """Run `distmed train …` to its end with exit status `status`; the run."""
+
+    def trained(name: str, *arguments: str, status: int = 0, **options: Any) -> Run:
+        process = start(*arguments, "--name", name, **options)
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == status, output
+        return Run(start.folder / "runs" / name)  # type: ignore[attr-defined]
+
+    return trained

@@ -1,0 +1,136 @@
+"""One loss curve: whatever dies, however many workers there are, however the batch is cut."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.train.conftest import Run
+
+pytestmark = pytest.mark.slow
+
+STEPS = 40
+RECIPE = [
+    "data.train.0.limit=600",
+    "data.eval.0.limit=60",
+    "data.seq_len=128",
+    "train.global_batch=32",
+    "train.micro_batch=8",
+    f"train.max_steps={STEPS}",
+    "train.epochs=20",
+    "train.log_every=1",
+    "train.eval_every=20",
+    "train.linear_floor=false",
+    "optimizer.lr=5e-4",
+    "optimizer.head_lr=2e-3",
+    "optimizer.weight_decay=0.1",
+    "checkpoint.every=10",
+]
+
+
+@pytest.fixture(scope="module")
+def straight(train: Callable[..., Run]) -> Run:
+    """Forty steps on two workers, without a mishap."""
+    return train("straight", *RECIPE, "--num-workers", "2")
+
+
+def worker_pids() -> list[int]:
+    """Processes that are training now."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if command.startswith("ray::") and "RayTrainWorker" in command:
+            found.append(process.pid)
+    return found
+
+
+def wait_for_step(run: Run, step: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if (run.path / "metrics.jsonl").exists() and max(run.losses, default=0) >= step:
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    raise AssertionError(f"step {step} was not reached")
+
+
+def test_the_straight_run_is_whole(straight: Run) -> None:
+    assert list(straight.losses) == list(range(1, STEPS + 1))
+    assert straight.losses[STEPS] < straight.losses[1]
+    assert straight.summary["steps"] == STEPS
+    assert straight.summary["restarts"] == 0
+    assert {"diag/top1", "diag/macro_f1", "eval/loss"} <= set(straight.summary["eval"])
+
+
+def test_a_killed_worker_changes_no_digit(straight: Run, start: Callable[..., Any]) -> None:
+    process = start(*RECIPE, "--num-workers", "2", "--name", "killed")
+    run = Run(start.folder / "runs" / "killed")
+    wait_for_step(run, 23, process)
+    os.kill(worker_pids()[-1], signal.SIGKILL)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    assert run.losses == straight.losses
+    assert run.summary["restarts"] == 1
+    assert run.summary["eval"] == straight.summary["eval"]
+    assert "restart 1" in output
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_interrupted_run_goes_on_at_another_world_size(
+    workers: int, straight: Run, train: Callable[..., Run], interrupted: Run
+) -> None:
+    copy = interrupted.path.parent / f"on-{workers}"
+    shutil.copytree(interrupted.path, copy)
+    resumed = train(copy.name, *RECIPE, "--num-workers", str(workers), "--resume")
+    assert list(resumed.losses) == list(range(1, STEPS + 1))
+    for step, loss in resumed.losses.items():
+        assert loss == pytest.approx(straight.losses[step], rel=1e-3), step
+
+
+@pytest.fixture(scope="module")
+def interrupted(start: Callable[..., Any]) -> Run:
+    """A run on two workers that met Ctrl-C between step 15 and the end."""
+    process = start(*RECIPE, "--num-workers", "2", "--name", "interrupted")
+    run = Run(start.folder / "runs" / "interrupted")
+    wait_for_step(run, 15, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 130, output
+    last = max(run.losses)
+    assert 15 <= last < STEPS
+    assert run.checkpoints[-1].startswith(f"step-{last:08d}-world-2")
+    return run
+
+
+@pytest.mark.parametrize(("workers", "micro"), [(1, 8), (3, 4)])
+def test_accumulation_and_workers_give_one_curve(
+    workers: int, micro: int, straight: Run, train: Callable[..., Run]
+) -> None:
+    few = [*RECIPE, f"train.micro_batch={micro}", "--num-workers", str(workers)]
+    run = train(f"one-curve-{workers}", *few, "checkpoint.every=1000", f"train.max_steps={STEPS}")
+    for step, loss in run.losses.items():
+        assert loss == pytest.approx(straight.losses[step], rel=1e-3), step
+
+
+def test_checkpoints_are_pruned_to_the_newest_and_the_best(straight: Run) -> None:
+    steps = {int(name.split("-")[1]) for name in straight.checkpoints}
+    assert {STEPS, STEPS - 10} <= steps
+    assert len(steps) <= 3
+
+
+def test_an_exported_model_gives_the_trained_models_logits(straight: Run) -> None:
+    from distmed.rundir import RunDir
+    from distmed.train.publish import compare
+
+    difference = compare(RunDir(straight.path), straight.summary["best"]["step"])
+    assert difference is not None and difference < 1e-3
+    assert Path(straight.path / "model" / "README.md").is_file()
