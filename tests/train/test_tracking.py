@@ -88,8 +88,8 @@ def test_each_step_is_a_line_that_can_be_read_at_once(tmp_path):
     tracker.attempt_starts(0, 1)
     tracker.log(1, {"train/loss": 0.1 + 0.2})
     assert lines(run) == [{"step": 1, "attempt": 1, "train/loss": 0.1 + 0.2}]
-    tracker.log_evaluation(1, {"eval/loss": 2.0}, [Confusion("flu", "cold", 3)])
-    assert lines(run)[1] == {"step": 1, "attempt": 1, "eval/loss": 2.0}
+    tracker.log_tables(1, [Confusion("flu", "cold", 3)], [])
+    assert len(lines(run)) == 1
 
 
 def test_numbers_that_json_lacks_are_null(tmp_path):
@@ -104,7 +104,6 @@ def test_restart_cuts_what_will_be_repeated_and_numbers_the_attempt(tmp_path):
     assert tracker.attempt_starts(0, 1) == 0
     for step in (10, 20, 30):
         tracker.log(step, {"train/loss": 1.0})
-    tracker.log_evaluation(30, {"eval/loss": 1.0})
     assert tracker.attempt_starts(10, 2) == 2
     tracker.log(20, {"train/loss": 1.0})
     assert [(line["step"], line["attempt"]) for line in lines(run)] == [(10, 1), (20, 2)]
@@ -173,18 +172,16 @@ def offline_run(tmp_path, monkeypatch, capfd) -> RunDir:
     settings = recipe(project="p", group="g", tags=["t1", "t2"])
     first = Tracker(settings, run)
     first.attempt_starts(0, 1)
-    print("hunter6")
     first.log(1, {"train/loss": 3.0})
     first.log(2, {"train/loss": math.nan})
-    tables = [Confusion("flu", "cold", 3)], [DiseaseRow("flu", 4, 0.5, None, True)]
-    first.log_evaluation(2, {"diag/top1": 0.5}, *tables)
+    first.log_tables(2, [Confusion("flu", "cold", 3)], [DiseaseRow("flu", 4, 0.5, None, True)])
     first.finish({"steps": 2, "eval": {"diag/top1": 0.5}})
     second = Tracker(settings, run)
     second.attempt_starts(1, 2)
     second.log(2, {"train/loss": 2.0})
     second.finish({})
     assert first.notes == second.notes == []
-    assert capfd.readouterr() == ("hunter6\n", "")
+    assert capfd.readouterr() == ("", "")
     return run
 
 
@@ -212,7 +209,7 @@ def test_offline_run_is_one_run_with_the_same_names(offline_run):
 
 @pytest.mark.slow
 def test_evaluation_tables_name_classes(offline_run):
-    row = next(row for row in history(offline_run) if "diag/top1" in row)
+    row = next(row for row in history(offline_run) if "diag/per_disease._type" in row)
     assert row["step"] == 2
     assert row["diag/per_disease._type"] == "table-file"
     files = list(offline_run.wandb.rglob("confusion_table*.table.json"))
@@ -229,7 +226,23 @@ def test_nothing_but_recipe_and_numbers_leaves(offline_run):
     run = next(record.run for record in records(offline_run) if record.HasField("run"))
     assert not run.host
     assert not run.git.commit
-    assert not any(record.HasField("output") or record.HasField("output_raw") for record in records(offline_run))
+
+
+@pytest.mark.slow
+def test_what_is_printed_stays_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = RunDir(tmp_path / "run")
+    (tmp_path / "r.yaml").write_text(recipe().to_yaml())
+    code = (
+        "from distmed.recipe import load_recipe; from distmed.rundir import RunDir\n"
+        "from distmed.train.tracking import Tracker\n"
+        f"t = Tracker(load_recipe({str(tmp_path / 'r.yaml')!r}), RunDir({str(run.path)!r}))\n"
+        "print('hunter6'); t.log(1, {'a': 1.0}); t.finish({'steps': 1})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("hunter6\n", "")
+    assert history(run)[0]["a"] == 1.0
+    assert not any(b"hunter6" in file.read_bytes() for file in run.wandb.rglob("*") if file.is_file())
 
 
 @pytest.mark.slow
