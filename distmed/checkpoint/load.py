@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from distmed.checkpoint import rng
 from distmed.checkpoint.folder import complete_newest_first, verify_rank
 from distmed.checkpoint.frozen import frozen_hashes, frozen_parameters, persistent_buffers, wrapped_sum
 from distmed.checkpoint.marker import CorruptCheckpointError
-from distmed.checkpoint.read import Checkpoint, Wanted
-from distmed.checkpoint.save import FROZEN, MASTER
+from distmed.checkpoint.read import FROZEN, MASTER, Checkpoint, Wanted
 from distmed.checkpoint.slices import Block, View, full_shape, view
 from distmed.checkpoint.storage import Storage
 from distmed.checkpoint.tensors import dtype_name, dtype_of
@@ -145,7 +143,9 @@ def _load_block(block: Block, checkpoint: Checkpoint) -> None:
             "resume at the ZeRO stage the run began with",
         )
     flat = block.tensor.detach().view(-1)
-    master = _host_like(flat)
+    names = [piece.name for piece in block.slices]
+    dtype = checkpoint.dtype(MASTER, names[0]) if names else flat.dtype
+    master = torch.empty(flat.shape, dtype=dtype, pin_memory=flat.device.type != "cpu")
     read = {MASTER: master} | {
         key: torch.zeros(flat.shape, dtype=dtype_of(name)) for key, name in known[0].states.items()
     }
@@ -170,10 +170,6 @@ def _load_block(block: Block, checkpoint: Checkpoint) -> None:
         state[key].view(-1).copy_(host)
     for key, value in known[0].scalars.items():
         state[key] = _scalar(block, key, value)
-
-
-def _host_like(flat: Tensor) -> Tensor:
-    return torch.empty(flat.shape, dtype=flat.dtype, pin_memory=flat.device.type != "cpu")
 
 
 def _scalar(block: Block, key: str, value: float) -> Any:

@@ -18,6 +18,9 @@ from distmed.checkpoint.marker import CorruptCheckpointError, Parameter, data_fi
 from distmed.checkpoint.storage import Storage
 from distmed.checkpoint.tensors import TensorFile
 
+# What comes before the parameter's name in a tensor's key; optimizer state has its own name there (`exp_avg/…`).
+MASTER, FROZEN, BUFFER = "master", "frozen", "buffer"
+
 
 class Wanted(NamedTuple):
     """Elements [start, start + out.numel()) of `kind/name` are wanted in `out` (flat, host memory)."""
@@ -69,9 +72,16 @@ class Checkpoint:
             for _ in pool.map(lambda part: self._file(part[0]).read_into(*part[1:]), parts):
                 pass
 
+    def dtype(self, kind: str, name: str) -> torch.dtype:
+        """What `kind/name` was saved in, as the first rank that has some of it says."""
+        pieces = self._pieces.get(name)
+        if not pieces:
+            raise CorruptCheckpointError(f"no rank wrote {kind}/{name}")
+        return self._file(pieces[0][2]).dtype(f"{kind}/{name}")
+
     def buffers(self) -> dict[str, Tensor]:
         """Persistent buffers by name, whole."""
-        return {name: self._file(0).read(f"buffer/{name}") for name in self.markers[0].buffers}
+        return {name: self._file(0).read(f"{BUFFER}/{name}") for name in self.markers[0].buffers}
 
     def close(self) -> None:
         for file in self._files.values():
@@ -102,9 +112,8 @@ class Checkpoint:
         return self._files[rank]
 
 
-def whole(checkpoint: Checkpoint, kind: str, name: str, dtype: torch.dtype) -> Tensor:
+def whole(checkpoint: Checkpoint, kind: str, name: str) -> Tensor:
     """One tensor put together from all ranks, in the shape of its parameter."""
-    shape = checkpoint.parameters[name].shape
-    out = torch.empty(shape, dtype=dtype)
+    out = torch.empty(checkpoint.parameters[name].shape, dtype=checkpoint.dtype(kind, name))
     checkpoint.read([Wanted(kind, name, 0, out.view(-1))])
     return out

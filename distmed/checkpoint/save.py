@@ -18,6 +18,7 @@ from distmed.checkpoint import rng
 from distmed.checkpoint.folder import clear_rank
 from distmed.checkpoint.frozen import frozen_hashes, frozen_parameters, persistent_buffers
 from distmed.checkpoint.marker import Marker, Parameter, data_file, write_marker
+from distmed.checkpoint.read import BUFFER, FROZEN, MASTER
 from distmed.checkpoint.slices import Block, View, full_shape, group_of, view
 from distmed.checkpoint.storage import Storage, disk_full, is_disk_full
 from distmed.checkpoint.tensors import Entry, dtype_name, write_tensors
@@ -25,9 +26,6 @@ from distmed.checkpoint.tensors import Entry, dtype_name, write_tensors
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
-MASTER = "master"
-FROZEN = "frozen"
-BUFFER = "buffer"
 # How a step is computed, not what it computes: these follow the machine, not the checkpoint.
 _NOT_HYPERPARAMETERS = {"params", "param_names", "name", "fused", "foreach", "capturable", "differentiable"}
 

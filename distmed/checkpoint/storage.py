@@ -79,6 +79,7 @@ class Storage:
     def writing(self) -> Iterator[IO[bytes]]:
         """A file to write into. On a local disk it is synced and takes its name only when the block ends well."""
         if not self.is_local:
+            self.filesystem.makedirs(self.filesystem._parent(self.path), exist_ok=True)
             with self.filesystem.open(self.path, "wb") as file:
                 yield file
             return

@@ -111,17 +111,20 @@ class TensorFile:
             self.close()
             raise CorruptCheckpointError(f"{file.name} cannot be read: {error}") from error
         self._data = 8 + length
-        self.header: dict[str, dict[str, Any]] = {key: value for key, value in header.items() if key != "__metadata__"}
+        self.metadata: dict[str, str] = header.pop("__metadata__", {})
+        self.header: dict[str, dict[str, Any]] = header
+
+    def dtype(self, key: str) -> torch.dtype:
+        if key not in self.header:
+            raise CorruptCheckpointError(f"{self.file.name} lacks {key}")
+        return dtype_of(self.header[key]["dtype"])
 
     def read_into(self, key: str, start: int, out: Tensor) -> None:
         """Fill `out` (flat, host memory, of the file's dtype) with elements from `start` on of the flattened tensor
         `key`."""
-        entry = self.header.get(key)
-        if entry is None:
-            raise CorruptCheckpointError(f"{self.file.name} lacks {key}")
-        if dtype_of(entry["dtype"]) != out.dtype:
-            raise ValueError(f"{key} is {entry['dtype']} in {self.file.name}, not {out.dtype}")
-        first = self._data + entry["data_offsets"][0] + start * out.itemsize
+        if self.dtype(key) != out.dtype:
+            raise ValueError(f"{key} is {self.dtype(key)} in {self.file.name}, not {out.dtype}")
+        first = self._data + self.header[key]["data_offsets"][0] + start * out.itemsize
         self._fill(first, _bytes_of(out))
 
     def read(self, key: str) -> Tensor:

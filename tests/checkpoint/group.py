@@ -1,4 +1,4 @@
-"""Starts a group of worker processes and waits for them."""
+"""Starts a group of worker processes and waits for them; when one fails the others are ended, and its log is shown."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
 WORKER = Path(__file__).with_name("worker.py")
+LIMIT_S = 300
 
 
 def run_group(folder: Path, world_size: int, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -24,21 +26,23 @@ def run_group(folder: Path, world_size: int, jobs: list[dict[str, Any]]) -> list
     plan = folder / f"jobs-{port}.json"
     plan.write_text(json.dumps([{**job, "out": str(out)} for job, out in zip(jobs, outs, strict=True)]))
     environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), str(plan), str(rank), str(world_size), str(port)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
+    logs = [folder / f"rank-{rank}-{port}.log" for rank in range(world_size)]
+    processes = []
+    for rank, log in enumerate(logs):
+        command = [sys.executable, str(WORKER), str(plan), str(rank), str(world_size), str(port)]
+        with log.open("w") as told:
+            processes.append(subprocess.Popen(command, env=environment, stdout=told, stderr=subprocess.STDOUT))
+    limit = time.monotonic() + LIMIT_S
     try:
-        told = [process.communicate(timeout=300)[0] for process in processes]
+        while any(process.poll() is None for process in processes):
+            assert time.monotonic() < limit, f"still running after {LIMIT_S} s:\n{logs[0].read_text()[-4000:]}"
+            for process, log in zip(processes, logs, strict=True):
+                assert process.poll() in (None, 0), log.read_text()[-4000:]
+            time.sleep(0.1)
     finally:
         for process in processes:
             process.kill()
-    for rank, (process, text) in enumerate(zip(processes, told, strict=True)):
-        assert process.returncode == 0, f"rank {rank} of {world_size}:\n{text[-4000:]}"
+            process.wait()
+    for process, log in zip(processes, logs, strict=True):
+        assert process.returncode == 0, log.read_text()[-4000:]
     return [{**torch.load(out, weights_only=False), "path": out} for out in outs]

@@ -1,0 +1,165 @@
+"""Export: a sharded checkpoint becomes a plain Hugging Face folder, in one process, one tensor in memory at a time.
+
+A checkpoint folder and the base model's configuration and tokenizer flow in; safetensors shards, their index and
+copies of those files flow out. Nothing here needs deepspeed, a GPU or transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from distmed.checkpoint.folder import verify
+from distmed.checkpoint.marker import CorruptCheckpointError
+from distmed.checkpoint.read import Checkpoint
+from distmed.checkpoint.storage import Storage, disk_full, is_disk_full
+from distmed.checkpoint.tensors import Entry, TensorFile, write_tensors
+from distmed.checkpoint.weights import Output, config_of, outputs, without_wrapper
+from distmed.errors import UserError
+
+GIGABYTE = 10**9
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+_MADE_BY = "distmed"
+# What loads and describes a model beside its weights: configuration, tokenizer, templates, code, terms.
+_CARRIED = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+    "*.py",
+    "LICENSE*",
+    "NOTICE*",
+)
+
+
+def export(
+    checkpoint: str | Path,
+    out: Path,
+    base: Path,
+    *,
+    dtype: Literal["float32", "bf16"] = "float32",
+    max_shard_bytes: int = 5 * GIGABYTE,
+    config: dict[str, Any] | None = None,
+    lora_scale: float | None = None,
+    rename: Callable[[str], str] = without_wrapper,
+    filesystem: Any = None,
+) -> None:
+    """Write the weights of `checkpoint` as a Hugging Face folder `out`, with configuration and tokenizer from `base`.
+
+    Floating weights are the fp32 masters cast to `dtype`. `config` overrides keys of config.json (architectures,
+    labels). `lora_scale` (alpha / rank) is needed where there are adapters, which are merged. `rename` gives the
+    Hugging Face name of a parameter. `out` appears when everything is in it; a former export is replaced, any other
+    folder with something in it is refused. Raises UserError for that, for a damaged checkpoint, a frozen weight that
+    is nowhere, and a full disk.
+    """
+    where = Storage.at(checkpoint, filesystem)
+    wrong = verify(where)
+    if wrong:
+        raise UserError(f"{where} is no whole checkpoint: {wrong}", "export an older checkpoint of the run")
+    settings = config_of(base) | (config or {}) | {"dtype": str(_DTYPES[dtype]).removeprefix("torch.")}
+    settings.pop("torch_dtype", None)
+    _refuse_to_overwrite(out, base)
+    try:
+        with Checkpoint(where) as opened, _appearing(out) as folder:
+            tied = bool(settings.get("tie_word_embeddings", False))
+            found = outputs(opened, base, _DTYPES[dtype], rename, tied=tied, lora_scale=lora_scale)
+            _write_shards(folder, _shards(found, max_shard_bytes), where.name)
+            _carry(base, folder)
+            (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise disk_full(Storage.at(out.parent), "the exported model") from error
+
+
+def _shards(found: list[Output], max_bytes: int) -> list[list[Output]]:
+    """Cut in the model's order; a tensor larger than `max_bytes` has a shard to itself."""
+    shards: list[list[Output]] = [[]]
+    size = 0
+    for output in found:
+        own = _entry(output).bytes
+        if shards[-1] and size + own > max_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(output)
+        size += own
+    return shards
+
+
+def _entry(output: Output) -> Entry:
+    return Entry(output.name, output.dtype, output.shape)
+
+
+def _write_shards(folder: Path, shards: list[list[Output]], checkpoint_name: str) -> None:
+    metadata = {"format": "pt", "made_by": _MADE_BY, "checkpoint": checkpoint_name}
+    weight_map: dict[str, str] = {}
+    total = 0
+    for number, shard in enumerate(shards, 1):
+        name = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        shard.sort(key=lambda output: -output.dtype.itemsize)
+        entries = [_entry(output) for output in shard]
+        with Storage.at(folder / name).writing() as file:
+            write_tensors(file, entries, (output.make() for output in shard), metadata)
+        weight_map |= {output.name: name for output in shard}
+        total += sum(entry.bytes for entry in entries)
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _carry(base: Path, folder: Path) -> None:
+    for pattern in _CARRIED:
+        for path in base.glob(pattern):
+            if path.is_file():
+                shutil.copyfile(path, folder / path.name)
+
+
+def _refuse_to_overwrite(out: Path, base: Path) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    hint = "name another --out, or remove it first"
+    if out.resolve() == base.resolve():
+        raise UserError(f"{out} is the base model itself", hint)
+    shard = next(iter(sorted(out.glob("*.safetensors"))), None) if out.is_dir() else None
+    if shard is None or not _is_ours(shard):
+        raise UserError(f"{out} exists and is no former export", hint)
+
+
+def _is_ours(shard: Path) -> bool:
+    try:
+        file = TensorFile(Storage.at(shard))
+    except CorruptCheckpointError:
+        return False
+    file.close()
+    return file.metadata.get("made_by") == _MADE_BY
+
+
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its name only when the block ends well, and is removed when it does not."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial, former = (out.with_name(f".{out.name}.{os.getpid()}.{what}") for what in ("partial", "former"))
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        if out.exists():
+            out.rename(former)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)

@@ -1,0 +1,164 @@
+"""Which tensors a Hugging Face folder gets, and how each is put together from a checkpoint and the base model.
+
+An opened checkpoint and the base folder flow in; outputs flow out, each with its name and shape, made only when asked
+for. Low-rank adapters are merged: W + alpha/r · B·A (Hu et al. 2021, arXiv:2106.09685).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distmed.checkpoint.frozen import partial_hash, wrapped_sum
+from distmed.checkpoint.read import FROZEN, MASTER, Checkpoint, whole
+from distmed.checkpoint.storage import Storage
+from distmed.checkpoint.tensors import TensorFile, dtype_of
+from distmed.errors import UserError
+
+PEFT_PREFIX = "base_model.model."
+_BASE_LAYER, _SAVED, _ORIGINAL = ".base_layer.", ".modules_to_save.default.", ".original_module."
+_LORA_A, _LORA_B = ".lora_A.default.weight", ".lora_B.default.weight"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One tensor of the exported folder."""
+
+    name: str
+    shape: list[int]
+    dtype: torch.dtype
+    make: Callable[[], Tensor]
+
+
+def without_wrapper(name: str) -> str:
+    """The Hugging Face name of a parameter: the wrapper's `hf.` and peft's prefix taken off."""
+    return name.removeprefix("hf.").removeprefix(PEFT_PREFIX)
+
+
+class BaseWeights:
+    """The safetensors of the base model, for frozen weights that the checkpoint names but does not hold."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        index = folder / "model.safetensors.index.json"
+        if index.is_file():
+            self._file_of: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        elif (folder / "model.safetensors").is_file():
+            self._file_of = dict.fromkeys(self._open("model.safetensors").header, "model.safetensors")
+        else:
+            self._file_of = {}
+
+    def find(self, name: str, shape: list[int]) -> Tensor | None:
+        """A base model without its task's head lacks the outermost prefix (`bert.`), or has one that the trained
+        model lacks."""
+        candidates = [key for key in self._file_of if key == name]
+        candidates += [key for key in self._file_of if name.endswith(f".{key}") or key.endswith(f".{name}")]
+        for key in candidates:
+            file = self._open(self._file_of[key])
+            try:
+                if file.header[key]["shape"] == shape:
+                    return file.read(key)
+            finally:
+                file.close()
+        return None
+
+    def _open(self, name: str) -> TensorFile:
+        return TensorFile(Storage.at(self.folder / name))
+
+
+def outputs(
+    checkpoint: Checkpoint,
+    base: Path,
+    dtype: torch.dtype,
+    rename: Callable[[str], str],
+    *,
+    tied: bool,
+    lora_scale: float | None,
+) -> list[Output]:
+    """All tensors in the model's order, floating ones in `dtype`. `tied`: the output layer is the embedding, so not
+    repeated."""
+    base_weights = BaseWeights(base)
+    found: list[Output] = []
+    for name, parameter in checkpoint.parameters.items():
+        if name.endswith((_LORA_A, _LORA_B)) or _ORIGINAL in name:
+            continue
+        if ".lora_" in name:
+            raise UserError(f"no merge is known for the adapter weight {name}", "use plain LoRA on linear layers")
+        target = rename(name).replace(_BASE_LAYER, ".").replace(_SAVED, ".")
+        kind = _kept(dtype_of(parameter.dtype), dtype)
+        layer = name.partition(_BASE_LAYER)[0]
+        adapter = layer if _BASE_LAYER in name and layer + _LORA_A in checkpoint.parameters else None
+        if adapter and name.endswith(".weight"):
+            make = _merged(checkpoint, base_weights, name, adapter, target, lora_scale, kind)
+        else:
+            make = _plain(checkpoint, base_weights, name, target, kind)
+        found.append(Output(target, parameter.shape, kind, make))
+    for name, buffer in checkpoint.buffers().items():
+        kept = _kept(buffer.dtype, dtype)
+        found.append(Output(rename(name), list(buffer.shape), kept, lambda buffer=buffer, kept=kept: buffer.to(kept)))  # type: ignore[misc]
+    embedding = any(output.name.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight")) for output in found)
+    return [output for output in found if not (tied and embedding and output.name == "lm_head.weight")]
+
+
+def _kept(own: torch.dtype, wanted: torch.dtype) -> torch.dtype:
+    return wanted if own.is_floating_point else own
+
+
+def _plain(
+    checkpoint: Checkpoint, base: BaseWeights, name: str, target: str, dtype: torch.dtype
+) -> Callable[[], Tensor]:
+    return lambda: _weight(checkpoint, base, name, target).to(dtype)
+
+
+def _merged(
+    checkpoint: Checkpoint,
+    base: BaseWeights,
+    name: str,
+    layer: str,
+    target: str,
+    scale: float | None,
+    dtype: torch.dtype,
+) -> Callable[[], Tensor]:
+    if scale is None:
+        raise ValueError(f"{checkpoint.folder.name} has adapters: they need lora_scale, alpha / rank, to be merged")
+
+    def make() -> Tensor:
+        A_RI = _weight(checkpoint, base, layer + _LORA_A, "").float()
+        B_OR = _weight(checkpoint, base, layer + _LORA_B, "").float()
+        return (_weight(checkpoint, base, name, target).float() + scale * (B_OR @ A_RI)).to(dtype)
+
+    return make
+
+
+def _weight(checkpoint: Checkpoint, base: BaseWeights, name: str, target: str) -> Tensor:
+    """The master of a trained weight; a frozen one from the checkpoint if it is there, else from the base, held to
+    its hash."""
+    parameter = checkpoint.parameters[name]
+    if parameter.group is not None:
+        return whole(checkpoint, MASTER, name)
+    if parameter.stored:
+        return whole(checkpoint, FROZEN, name)
+    weight = base.find(target, parameter.shape)
+    hint = "name the folder of the base model that the run began with"
+    if weight is None:
+        raise UserError(f"frozen weight {target} is neither in the checkpoint nor in {base.folder}", hint)
+    weight = weight.to(dtype_of(parameter.dtype))
+    saved = wrapped_sum([marker.frozen_hashes[name] for marker in checkpoint.markers])
+    if partial_hash(weight.view(-1), 0) != saved:
+        raise UserError(f"{target} in {base.folder} is not the weight that the run was trained with", hint)
+    return weight
+
+
+def config_of(base: Path) -> dict[str, Any]:
+    """The base model's config.json."""
+    path = base / "config.json"
+    if not path.is_file():
+        raise UserError(f"no config.json in {base}", "name the folder with the model's configuration and tokenizer")
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config

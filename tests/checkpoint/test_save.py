@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distmed.checkpoint import folder as folders
+from distmed.errors import UserError
+
+from . import make
+
+
+@pytest.mark.parametrize("file", ["rank-00001-of-00002.safetensors", "rank-00001-of-00002.json"])
+def test_a_full_disk_leaves_the_older_checkpoint_and_no_scrap(tmp_path: Path, file: str) -> None:
+    old = make.write(tmp_path, 10)
+    new = tmp_path / folders.name(20, 2, 0)
+    new.mkdir()
+    (new / f"{file}.partial").symlink_to("/dev/full")
+    first, second = make.snapshots(make.weights(), 2)
+    second.write(new)
+    with pytest.raises(UserError, match="no space left") as caught:
+        first.write(new)
+    assert "checkpoint.keep" in caught.value.hint
+    assert sorted(path.name for path in new.iterdir()) == [
+        "rank-00002-of-00002.json",
+        "rank-00002-of-00002.safetensors",
+    ]
+    assert folders.newest_verified(tmp_path, []) == old
+
+
+def test_a_full_disk_leaves_no_empty_folder(tmp_path: Path) -> None:
+    new = tmp_path / folders.name(20, 1, 0)
+    new.mkdir()
+    (new / "rank-00001-of-00001.json.partial").symlink_to("/dev/full")
+    with pytest.raises(UserError):
+        make.snapshots(make.weights(), 1)[0].write(new)
+    assert not new.exists()
+
+
+def test_another_fault_of_the_disk_is_not_taken_for_a_full_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"[Ff]ile exists|Not a directory"):
+        make.snapshots(make.weights(), 1)[0].write(tmp_path / "file")
