@@ -6,7 +6,7 @@ always called as modules, because the hooks that gather their parameters under Z
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +27,9 @@ class Diagnoser(nn.Module):
     `fresh` names the parameters of the classification head that no checkpoint gave values to.
     """
 
-    def __init__(self, hf: Any, task: Literal["classify", "generate"], fresh: frozenset[str] = frozenset()) -> None:
+    def __init__(self, hf: Any, fresh: frozenset[str] = frozenset()) -> None:
         super().__init__()
         self.hf = hf
-        self.task = task
         self.fresh = fresh
         self.family: Family | None = FAMILIES.get(self.network.config.model_type)
 
@@ -45,7 +44,7 @@ class Diagnoser(nn.Module):
         if self.family is None:
             return self._unpacked(batch)
         states_ND = self._states(batch, self.family).flatten(0, 1)
-        if isinstance(batch, Tree) or self.task == "generate":
+        if batch.target_index_T is not None:
             return self._vocabulary_logits(states_ND.index_select(0, batch.target_index_T))
         index_C = batch.case_first_C if self.family.pools == "first" else batch.case_last_C
         return self.family.head(self.network, states_ND.index_select(0, index_C).unsqueeze(1))
@@ -99,6 +98,6 @@ class Diagnoser(nn.Module):
             raise ValueError(f"{self.network.config.model_type} was not tested for packing: one case a row, please")
         valid_BL = (batch.segment_ids_BL > 0).long()
         logits: Tensor = self.hf(input_ids=batch.input_ids_BL, attention_mask=valid_BL).logits
-        if self.task == "generate":
+        if batch.target_index_T is not None:
             return logits.flatten(0, 1).index_select(0, batch.target_index_T)
         return logits.index_select(0, batch.case_last_C // length)

@@ -113,6 +113,11 @@ def _read_config(folder: Path, model: Model) -> PreTrainedConfig:
     from transformers import CONFIG_MAPPING, AutoConfig
 
     path = folder / "config.json"
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(
+            f"{folder} holds LoRA adapters, not a model",
+            "merge them into their base model first, with peft's merge_and_unload",
+        )
     if not path.is_file():
         raise UserError(f"{folder}: no config.json", "model.path must name a Hugging Face model folder")
     try:

@@ -13,15 +13,17 @@ import torch
 
 from distmed.errors import UserError, one_of
 from distmed.model.diagnoser import Diagnoser
+from distmed.model.folder import weight_files
 from distmed.model.lora import with_lora
 from distmed.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-# Tokens that models without a pad token keep for it; never the end-of-text token if it can be helped: plain
-# transformers reads a decoder's classification at the last token that is not padding.
-SPARE_PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|endoftext|>", "<unk>")
+# What models without a pad token keep for padding, or can spare.
+SPARE_TOKENS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|fim_pad|>", "<unk>", "<|endoftext|>")
+# What transformers calls the layers over the labels.
+HEADS = ("classifier", "score")
 
 
 def load_tokenizer(folder: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -33,10 +35,12 @@ def load_tokenizer(folder: str | Path, *, trust_remote_code: bool = False) -> Pr
     tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = DEFAULT_CHAT_TEMPLATE
-    if tokenizer.pad_token is None:
+    # Plain transformers reads a decoder's classification at the last token that is not padding. Cases end with the
+    # end-of-text token, so padding must be another one, whichever.
+    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         known = tokenizer.get_vocab()
-        spare = [token for token in SPARE_PAD_TOKENS if token in known and token != tokenizer.eos_token]
-        tokenizer.pad_token = spare[0] if spare else tokenizer.eos_token
+        spare = [token for token in (*SPARE_TOKENS, tokenizer.bos_token, *known) if token in known]
+        tokenizer.pad_token = next(token for token in spare if token != tokenizer.eos_token)
     return tokenizer
 
 
@@ -54,37 +58,47 @@ def load_model(
     architecture.
     """
     import transformers
+    from transformers import AutoConfig
     from transformers.integrations import HfDeepSpeedConfig
 
-    config = _config(recipe, folder, labels, label_names)
-    auto = getattr(
-        transformers, "AutoModelForSequenceClassification" if recipe.task == "classify" else "AutoModelForCausalLM"
-    )
-    dtype = torch.bfloat16 if ds_config.get("bf16", {}).get("enabled") else torch.float32
+    folder = Path(folder)
+    options: dict[str, Any] = {"trust_remote_code": recipe.model.trust_remote_code}
+    config = AutoConfig.from_pretrained(str(folder), **options)
+    # A head over other labels means nothing here, even where their number is the same.
+    skip = () if list(config.id2label.values()) == labels else HEADS
+    _fit(config, recipe, labels, label_names)
+    classify = recipe.task == "classify"
+    auto = transformers.AutoModelForSequenceClassification if classify else transformers.AutoModelForCausalLM
+    with torch.device("meta"):
+        architecture = type(auto.from_config(config, **options))
+
     partitioned = ds_config.get("zero_optimization", {}).get("stage", 0) == 3
     # transformers looks for this object while it builds a model, and partitions at once if it is there.
     alive = HfDeepSpeedConfig(ds_config) if partitioned else None
+    options["dtype"] = torch.bfloat16 if ds_config.get("bf16", {}).get("enabled") else torch.float32
     torch.manual_seed(recipe.train.seed)
-    options = {"dtype": dtype, "trust_remote_code": recipe.model.trust_remote_code}
     if recipe.model.init == "random":
         hf = auto.from_config(config, **options)
-        fresh = _outside_backbone(hf) if recipe.task == "classify" else set()
+        fresh = _outside_backbone(hf) if classify else set()
     else:
-        hf, fresh = _pretrained(auto, folder, config, labels, options)
+        hf, info = architecture.from_pretrained(
+            None, config=config, state_dict=_state_dict(folder, skip), dtype=options["dtype"], output_loading_info=True
+        )
+        fresh = set(info["missing_keys"])
+        _check_fresh(hf, folder, fresh, classify)
     hf.config.pad_token_id = load_tokenizer(folder, trust_remote_code=recipe.model.trust_remote_code).pad_token_id
     if recipe.train.activation_checkpointing:
-        hf.gradient_checkpointing_enable({"use_reentrant": partitioned})
+        hf.gradient_checkpointing_enable({"use_reentrant": False})
     if recipe.model.lora:
-        hf = with_lora(hf, recipe.model.lora, sorted({name.split(".")[0] for name in _outside_backbone(hf)}))
+        head = _outside_backbone(hf) if classify else set()
+        hf = with_lora(hf, recipe.model.lora, trained_in_full=head | fresh)
         fresh = {name for name, _ in hf.named_parameters() if ".modules_to_save." in name}
     del alive
-    return Diagnoser(hf if partitioned else hf.to(device), recipe.task, frozenset(f"hf.{name}" for name in fresh))
+    return Diagnoser(hf if partitioned else hf.to(device), frozenset(f"hf.{name}" for name in fresh))
 
 
-def _config(recipe: Recipe, folder: str | Path, labels: list[str], label_names: list[str]) -> PreTrainedConfig:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=recipe.model.trust_remote_code)
+def _fit(config: PreTrainedConfig, recipe: Recipe, labels: list[str], label_names: list[str]) -> None:
+    """Write the recipe's labels and dropout into the model's config, with which it is exported later."""
     if recipe.task == "classify":
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
@@ -94,29 +108,29 @@ def _config(recipe: Recipe, folder: str | Path, labels: list[str], label_names: 
         for key, value in config.to_dict().items():
             if ("dropout" in key or key.endswith("pdrop")) and (value is None or isinstance(value, float | int)):
                 setattr(config, key, recipe.model.dropout)
-    return config
 
 
-def _pretrained(
-    auto: Any, folder: str | Path, config: PreTrainedConfig, labels: list[str], options: dict[str, Any]
-) -> tuple[PreTrainedModel, set[str]]:
-    """The model with the folder's weights, and the names of the parameters that the folder had none for."""
-    from transformers import AutoConfig
-
-    before = AutoConfig.from_pretrained(str(folder), trust_remote_code=options["trust_remote_code"])
-    if list(before.id2label.values()) != labels:
-        # A head over other labels means nothing here, even where their number is the same.
-        options = {**options, "key_mapping": {r"^(classifier|score)\.": "head_over_other_labels."}}
-    options = {**options, "config": config, "output_loading_info": True, "use_safetensors": True}
-    hf, info = auto.from_pretrained(str(folder), **options)
-    fresh = set(info["missing_keys"])
-    strange = sorted(name for name in fresh - _outside_backbone(hf) if "pooler." not in name)
-    if strange or (fresh and "CausalLM" in auto.__name__):
+def _check_fresh(hf: PreTrainedModel, folder: Path, fresh: set[str], classify: bool) -> None:
+    """A head and its pooler may be made anew; anything else that is missing means that weights and config do not fit."""
+    allowed = {name for name in fresh if "pooler." in name} | _outside_backbone(hf) if classify else set()
+    missing = sorted(fresh - allowed)
+    if missing:
         raise UserError(
-            f"{folder}: its weights lack {one_of(strange or sorted(fresh), 4)}",
+            f"{folder}: its weights lack {one_of(missing, 4)}",
             "name a folder whose weights fit its config.json, or set model.init=random",
         )
-    return hf, fresh
+
+
+def _state_dict(folder: Path, skip: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """The folder's weights, mapped from the disk: read when they are copied, without the modules named in `skip`."""
+    from safetensors import safe_open
+
+    weights: dict[str, torch.Tensor] = {}
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            weights.update({name: file.get_tensor(name) for name in names if name.split(".")[0] not in skip})
+    return weights
 
 
 def _outside_backbone(hf: PreTrainedModel) -> set[str]:

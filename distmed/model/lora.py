@@ -10,8 +10,8 @@ from typing import Any
 from distmed.recipe import Lora
 
 
-def with_lora(hf: Any, lora: Lora, trained_in_full: list[str]) -> Any:
-    """Freeze `hf` but for adapters on its linear layers and the modules named in `trained_in_full`."""
+def with_lora(hf: Any, lora: Lora, trained_in_full: set[str]) -> Any:
+    """Freeze `hf` but for adapters on its linear layers, and the modules whose parameters `trained_in_full` names."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -19,7 +19,7 @@ def with_lora(hf: Any, lora: Lora, trained_in_full: list[str]) -> Any:
         lora_alpha=lora.alpha,  # type: ignore[arg-type]
         lora_dropout=lora.dropout,
         target_modules=lora.targets,
-        modules_to_save=trained_in_full or None,
+        modules_to_save=sorted({name.rpartition(".")[0] for name in trained_in_full}) or None,
     )
     # Adapters in float32 beside a bf16 base would stop ZeRO-3, which wants one dtype.
     return get_peft_model(hf, config, autocast_adapter_dtype=False)

