@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from distmed.cases.case import Case
-from distmed.evaluate.metrics import NOT_A_CLASS, Floats, Ints, age_band, diagnosis_metrics
+from distmed.evaluate.metrics import NOT_A_CLASS, Floats, Ints, diagnosis_metrics
 
 Scores = tuple[Floats, Ints, list[str], dict[str, list[str]]]
 """Probabilities N x K, gold N, labels K, subgroups."""
@@ -90,4 +90,5 @@ def _gold(cases: list[Case], labels: Any) -> Ints:
 
 
 def _subgroups(cases: list[Case]) -> dict[str, list[str]]:
-    return {"sex": [case.sex or "unknown" for case in cases], "age": [age_band(case.age_years) for case in cases]}
+    names = sorted({name for case in cases for name in case.subgroups})
+    return {name: [case.subgroups.get(name, "unknown") for case in cases] for name in names}

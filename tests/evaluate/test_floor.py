@@ -19,7 +19,10 @@ def case(number: int, label: str | None, **fields) -> Case:
 @pytest.fixture
 def vignettes() -> list[Case]:
     texts = {"gout": "sudden pain in the big toe", "flu": "fever and cough", "cold": "runny nose without fever"}
-    return [case(i, label, text=text, sex="male") for i, (label, text) in enumerate(sorted(texts.items()) * 8)]
+    return [
+        case(i, label, text=text, subgroups={"sex": "male"})
+        for i, (label, text) in enumerate(sorted(texts.items()) * 8)
+    ]
 
 
 def test_free_text_is_learned_by_words(vignettes):
