@@ -103,12 +103,6 @@ def confusion_cells(gold_N: Ints, predicted_N: Ints, labels: list[str]) -> list[
     ]
 
 
-def confusion_pairs(gold_N: Ints, predicted_N: Ints, labels: list[str], top: int = 20) -> list[Confusion]:
-    """The diseases most often taken for another, the most frequent first."""
-    wrong_N = gold_N != predicted_N
-    return confusion_cells(gold_N[wrong_N], predicted_N[wrong_N], labels)[:top]
-
-
 def per_disease(gold_N: Ints, predicted_N: Ints, labels: list[str]) -> list[DiseaseRow]:
     """Sensitivity and positive predictive value of every disease present in gold, in the order of `labels`."""
     classes = len(labels)
@@ -126,16 +120,6 @@ def per_disease(gold_N: Ints, predicted_N: Ints, labels: list[str]) -> list[Dise
         )
         for k in np.flatnonzero(gold_K)
     ]
-
-
-def age_band(age_years: float | None) -> str:
-    """`0-17`, `18-39`, `40-64`, `65+`, or `unknown`."""
-    if age_years is None or not age_years >= 0:  # NaN too
-        return "unknown"
-    for band, end in (("0-17", 18), ("18-39", 40), ("40-64", 65)):
-        if age_years < end:
-            return band
-    return "65+"
 
 
 def _check(probabilities_NK: Floats, gold_N: Ints, labels: list[str], subgroups: dict[str, list[str]]) -> None:
@@ -166,15 +150,19 @@ def _members(value_N: list[str]) -> dict[str, NDArray[np.bool_]]:
 
 
 def _per_class_means(predicted_N: Ints, gold_N: Ints) -> dict[str, float]:
-    from sklearn.metrics import precision_recall_fscore_support
+    """Macro-F1 over the classes that are gold or predicted (scikit-learn's own choice), recall over those that are gold."""
+    from sklearn.metrics import f1_score, recall_score
 
     present = np.unique(gold_N[gold_N != NOT_A_CLASS])
     if not len(present):
         return {}
-    _, recall, f1, _ = precision_recall_fscore_support(
-        gold_N, predicted_N, labels=present, average="macro", zero_division=0
-    )
-    return {"diag/macro_f1": float(f1), "diag/balanced_accuracy": float(recall)}
+    named = np.union1d(present, predicted_N)
+    return {
+        "diag/macro_f1": float(f1_score(gold_N, predicted_N, labels=named, average="macro", zero_division=0)),
+        "diag/balanced_accuracy": float(
+            recall_score(gold_N, predicted_N, labels=present, average="macro", zero_division=0)
+        ),
+    }
 
 
 def _auroc(probabilities_NK: Floats, gold_N: Ints) -> dict[str, float]:

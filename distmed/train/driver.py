@@ -84,8 +84,10 @@ def _train(job: Job, progress: Progress) -> int:
     )
     progress.start(job.total_steps)
     started = time.perf_counter()
-    outcome = _watch(job, logbook, progress)
-    progress.stop()
+    try:
+        outcome = _watch(job, logbook, progress)
+    finally:
+        progress.stop()
     if outcome.fatal:
         ray.get(logbook.finish.remote({}))
         if outcome.fatal["reason"] == "user":

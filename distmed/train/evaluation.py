@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from distmed.errors import UserError, one_of
-from distmed.evaluate.metrics import confusion_pairs, diagnosis_metrics, per_disease
+from distmed.evaluate.metrics import confusion_cells, diagnosis_metrics, per_disease
 from distmed.model.loss import plain_loss_sum
 from distmed.stream.stream import Stream
 from distmed.train.job import Job
@@ -51,11 +51,16 @@ class Evaluator:
     def run(self, engine: DeepSpeedEngine, state: RunState, logbook: Any) -> bool:
         """Score, log, and say whether this is the best evaluation so far (the same answer on every rank)."""
         scores = self._gather(*self._score(engine))
-        metrics: list[dict[str, float]] = [{}]
+        outcome: list[dict[str, float] | UserError] = [{}]
         if scores is not None:
-            metrics[0] = self._report(scores, state, logbook)
-        dist.broadcast_object_list(metrics, src=0)
-        state.evaluation = metrics[0]
+            try:
+                outcome[0] = self._report(scores, state, logbook)
+            except UserError as error:
+                outcome[0] = error
+        dist.broadcast_object_list(outcome, src=0)
+        if isinstance(outcome[0], UserError):
+            raise outcome[0]
+        state.evaluation = outcome[0]
         improves = self._improves(state)
         if improves and self.rank == 0 and self.probe:
             dtype = "bf16" if self.job.bf16 else "float32"
@@ -115,11 +120,11 @@ class Evaluator:
     def _report(self, scores: Scores, state: RunState, logbook: Any) -> dict[str, float]:
         metrics = {"eval/loss": scores.loss}
         if len(scores.gold_N):
-            labels = self.job.labels
-            metrics |= diagnosis_metrics(scores.probabilities_NK, scores.gold_N, labels, self.subgroups)
+            metrics |= diagnosis_metrics(scores.probabilities_NK, scores.gold_N, self.job.labels, self.subgroups)
             predicted_N = scores.probabilities_NK.argmax(axis=1)
-            confusion = confusion_pairs(scores.gold_N, predicted_N, labels)
-            logbook.log_tables.remote(state.step, confusion, per_disease(scores.gold_N, predicted_N, labels))
+            names = self.job.label_names
+            confusion = confusion_cells(scores.gold_N, predicted_N, names)
+            logbook.log_tables.remote(state.step, confusion, per_disease(scores.gold_N, predicted_N, names))
         return metrics
 
     def _improves(self, state: RunState) -> bool:

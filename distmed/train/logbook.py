@@ -21,9 +21,9 @@ class Logbook:
     def __init__(self, recipe: Recipe, path: Path, first_attempt: int) -> None:
         self.run = RunDir(path)
         self.tracker = Tracker(recipe, self.run)
+        self.events: list[dict[str, Any]] = [{"kind": "note", "text": note} for note in self.tracker.notes]
         self.next_attempt = first_attempt
         self.first_attempt = first_attempt
-        self.events: list[dict[str, Any]] = []
         self.stop = False
         self.last_step = 0
 

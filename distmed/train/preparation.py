@@ -29,7 +29,9 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
     from distmed.prepare.open import open_source
     from distmed.stream.build import build, label_index
     from distmed.train.hardware import native_bf16
+    from distmed.train.tracking import wandb_mode
 
+    wandb_mode(recipe.tracking.wandb)
     _check_metric(recipe.checkpoint.best, recipe)
     with progress.phase("reading the cases"):
         train = [open_source(source, run_dir.data) for source in recipe.data.train]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from distmed.cases.case import Case
@@ -84,16 +83,8 @@ def closed_set(path: Path) -> list[Case]:
 
 @pytest.mark.slow
 def test_known_figures_on_published_cases(shared_data):
-    from sklearn.metrics import f1_score
-
     train, dev = (closed_set(shared_data / "phenopackets" / f"{part}.jsonl") for part in ("train", "dev"))
     metrics = linear_floor(train, dev)
     assert metrics["diag/top1"] == pytest.approx(0.867, abs=0.005)
     assert metrics["diag/top3"] == pytest.approx(0.948, abs=0.005)
-    assert metrics["diag/macro_f1"] == pytest.approx(0.738, abs=0.01)
-    # The figure of 0.682 that goes with this floor is F1 over the union of gold and predicted diseases.
-    scores = linear_scores(train, dev)
-    assert scores is not None
-    probabilities_NK, gold_N, _, _ = scores
-    union = f1_score(gold_N, probabilities_NK.argmax(1), average="macro", zero_division=np.nan)
-    assert union == pytest.approx(0.682, abs=0.01)
+    assert metrics["diag/macro_f1"] == pytest.approx(0.682, abs=0.01)

@@ -12,9 +12,7 @@ from distmed.evaluate.metrics import (
     METRICS,
     Confusion,
     DiseaseRow,
-    age_band,
     confusion_cells,
-    confusion_pairs,
     count_unknown,
     diagnosis_metrics,
     per_disease,
@@ -58,7 +56,7 @@ def test_known_labels_agree_with_scikit_learn():
     present = np.unique(gold_N)
     assert ours["diag/top1"] == pytest.approx(sk.accuracy_score(gold_N, predicted_N))
     assert ours["diag/top3"] == pytest.approx(sk.top_k_accuracy_score(gold_N, probabilities_NK, k=3, labels=classes))
-    assert ours["diag/macro_f1"] == pytest.approx(sk.f1_score(gold_N, predicted_N, labels=present, average="macro"))
+    assert ours["diag/macro_f1"] == pytest.approx(sk.f1_score(gold_N, predicted_N, average="macro"))
     assert ours["diag/balanced_accuracy"] == pytest.approx(
         sk.recall_score(gold_N, predicted_N, labels=present, average="macro")
     )
@@ -96,10 +94,10 @@ def test_calibration_error_agrees_with_torchmetrics():
     assert ours == pytest.approx(theirs.item(), abs=1e-6)
 
 
-def test_macro_f1_leaves_out_diseases_that_no_case_has():
+def test_macro_f1_counts_a_disease_that_no_case_has_once_it_is_predicted():
     probabilities_NK = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])
     metrics = diagnosis_metrics(probabilities_NK, np.array([0, 0]), LABELS, {})
-    assert metrics["diag/macro_f1"] == pytest.approx(2 / 3)  # the union of gold and predicted would give 1/3
+    assert metrics["diag/macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
 
 
 def test_auroc_is_absent_where_it_is_undefined():
@@ -155,13 +153,10 @@ def test_logits_are_refused():
 
 def test_confusion_names_the_diseases_taken_for_another_most_frequent_first():
     gold_N, predicted_N = np.array([0, 0, 0, 1, 2, -1]), np.array([1, 1, 0, 0, 2, 2])
-    assert confusion_pairs(gold_N, predicted_N, LABELS, top=1) == [Confusion("flu", "cold", 2)]
-    assert confusion_pairs(gold_N, predicted_N, LABELS)[1:] == [
-        Confusion("(no class of the model)", "gout", 1),
-        Confusion("cold", "flu", 1),
-    ]
-    assert confusion_pairs(gold_N[-2:-1], predicted_N[-2:-1], LABELS) == []
-    assert sum(cell.n for cell in confusion_cells(gold_N, predicted_N, LABELS)) == 6
+    cells = confusion_cells(gold_N, predicted_N, LABELS)
+    assert cells[0] == Confusion("flu", "cold", 2)
+    assert Confusion("(no class of the model)", "gout", 1) in cells
+    assert sum(cell.n for cell in cells) == 6
 
 
 def test_per_disease_table():
@@ -171,15 +166,6 @@ def test_per_disease_table():
         DiseaseRow("flu", 10, sensitivity=0.9, ppv=9 / 12, few=False),
         DiseaseRow("cold", 2, sensitivity=0.0, ppv=None, few=True),
     ]
-
-
-@pytest.mark.parametrize(
-    ("age", "band"),
-    [(0, "0-17"), (17.99, "0-17"), (18, "18-39"), (39.9, "18-39"), (40, "40-64"), (65, "65+"), (101, "65+"),
-     (None, "unknown"), (float("nan"), "unknown"), (-1, "unknown")],
-)  # fmt: skip
-def test_age_bands(age, band):
-    assert age_band(age) == band
 
 
 def test_fast_enough_to_run_inside_training():
