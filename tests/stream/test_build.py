@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from distmed.cases.case import Case
+from distmed.errors import UserError
+from distmed.prepare.manifest import Manifest
+from distmed.prepare.shards import write_shards
+from distmed.recipe import Recipe
+from distmed.stream import counts
+from distmed.stream.build import label_index
+from distmed.stream.stream import Stream, StreamPlan
+from tests.stream.conftest import patients
+
+RecipeMaker = Callable[..., Recipe]
+PlanMaker = Callable[..., StreamPlan]
+
+
+def complaint(call: Callable[[], Any]) -> UserError:
+    with pytest.raises(UserError) as raised:
+        call()
+    assert "\n" not in raised.value.message and "\n" not in raised.value.hint
+    return raised.value
+
+
+def test_labels_are_those_of_training_in_the_order_of_their_keys(tmp_path: Path) -> None:
+    one = write_shards(patients(60, classes=3), tmp_path / "one", format="columns")
+    other = write_shards(patients(60, classes=5), tmp_path / "other", format="columns")
+    labels, names = label_index([other, one])
+    assert labels == ["D0", "D1", "D2", "D3", "D4"]
+    assert names == [f"disease {n}" for n in range(5)]
+
+
+def test_nothing_is_counted_twice(recipe: RecipeMaker, plan_of: PlanMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(recipe())
+    monkeypatch.setattr(counts, "_count_one", None)
+    again = plan_of(recipe(data={"seq_len": 160, "packing": False}))
+    assert again.token_folders == plan.token_folders
+    assert plan.counted_tokens_per_s > 0
+
+
+@pytest.mark.slow
+def test_processes_count_what_one_counts(
+    recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counts, "ROWS_PER_PROCESS", 50)
+    alone = plan_of(recipe(data={"drop_findings": 0.2}), cache=tmp_path / "one", processes=1)
+    together = plan_of(recipe(data={"drop_findings": 0.2}), cache=tmp_path / "two", processes=2)
+    for one, two in zip(chain(*alone.token_folders), chain(*together.token_folders), strict=True):
+        assert one.name == two.name
+        for name in ("ids.i4", "offsets.i8", "starts.i4"):
+            assert (one / name).read_bytes() == (two / name).read_bytes()
+    assert not multiprocessing.active_children()
+
+
+def test_the_fill_rate_is_the_share_of_tokens_in_full_sequences(
+    recipe: RecipeMaker, plan_of: PlanMaker, tokenizer: Any
+) -> None:
+    plan = plan_of(recipe(train={"epochs": 1}))
+    steps = list(Stream(plan, tokenizer, 0, 1).steps(0))
+    tokens = sum(step.tokens for step in steps)
+    assert (plan.cases, plan.tokens) == (400, tokens)
+    assert plan.fill_rate == pytest.approx(tokens / (128 * steps[-1].next_k))
+    assert plan.fill_rate > 0.95
+
+
+def test_phenopackets_fill_their_sequences(
+    recipe: RecipeMaker, plan_of: PlanMaker, tokenizer: Any, shared_data: Path, tmp_path: Path
+) -> None:
+    from distmed.prepare.open import open_source
+
+    source = {"source": str(shared_data / "phenopackets" / "train.jsonl"), "format": "phenopackets", "limit": 1500}
+    asked = recipe(data={"train": [source], "seq_len": 1024, "long_cases": "drop"}, train={"epochs": 1})
+    manifest = open_source(asked.data.train[0], tmp_path)
+    index = {label: place for place, label in enumerate(manifest.labels)}
+    plan = plan_of(asked, manifests=[manifest], label_index=index, cache=tmp_path)
+    assert plan.cases + plan.dropped == 1500
+    assert plan.fill_rate > 0.95
+
+
+class Long(NamedTuple):
+    plan: PlanMaker
+    seq_len: int
+    above: int
+
+
+@pytest.fixture
+def long(recipe: RecipeMaker, plan_of: PlanMaker) -> Long:
+    """A sequence length that a quarter of the cases exceed."""
+    count_N = plan_of(recipe()).table().counts(np.arange(400), 0)
+    seq_len = int(np.quantile(count_N, 0.75))
+    return Long(plan_of, seq_len, int((count_N > seq_len).sum()))
+
+
+def test_long_cases_are_refused_with_their_number_and_the_longest(recipe: RecipeMaker, long: Long) -> None:
+    error = complaint(lambda: long.plan(recipe(data={"seq_len": long.seq_len})))
+    assert error.message.startswith(f"{long.above} of 400 cases are longer than data.seq_len={long.seq_len}")
+    assert "data.long_cases" in error.hint
+
+
+def test_long_cases_are_dropped_and_counted(recipe: RecipeMaker, long: Long, tokenizer: Any) -> None:
+    for data in ({"packing": True}, {"packing": False}, {"sampling": "balanced"}):
+        plan = long.plan(recipe(data={"seq_len": long.seq_len, "long_cases": "drop", **data}, train={"epochs": 1}))
+        assert (plan.dropped, plan.cut, plan.cases) == (long.above, 0, 400 - long.above)
+        assert sum(plan.class_counts_K) == plan.cases
+        steps = list(Stream(plan, tokenizer, 0, 1).steps(0))
+        assert sum(step.cases for step in steps) == plan.cases
+
+
+def test_long_cases_are_cut_and_keep_their_summary_token(recipe: RecipeMaker, long: Long, tokenizer: Any) -> None:
+    plan = long.plan(recipe(data={"seq_len": long.seq_len, "long_cases": "cut"}, train={"epochs": 1}))
+    assert (plan.dropped, plan.cut, plan.cases) == (0, long.above, 400)
+    for step in Stream(plan, tokenizer, 0, 1).steps(0):
+        for batch in step.micro_batches:
+            assert batch.input_ids_BL.shape[1] <= long.seq_len
+            last_C = batch.input_ids_BL.flatten()[batch.case_last_C]
+            assert batch.masked or (last_C == tokenizer.eos_token_id).all()
+
+
+def test_all_cases_too_long_is_an_error(recipe: RecipeMaker, plan_of: PlanMaker) -> None:
+    assert (
+        "all 400 cases"
+        in complaint(lambda: plan_of(recipe("generate", data={"seq_len": 8, "long_cases": "drop"}))).message
+    )
+
+
+def test_cases_without_a_target_are_named(recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path) -> None:
+    assert (
+        "400 cases have no token to learn from"
+        in complaint(lambda: plan_of(recipe("generate", data={"seq_len": 16, "long_cases": "cut"}))).message
+    )
+    silent = Case(id="silent", kind="dialogue", group="s", messages=(("user", "acute pain, mild rash"),))
+    manifest = write_shards([*patients(5), silent], tmp_path / "silent", format="columns")
+    error = complaint(lambda: plan_of(recipe("generate"), manifests=[manifest]))
+    assert error.message.endswith("silent") and "pain" not in str(error)
+
+
+def test_labels_that_training_never_had_are_counted_and_named(
+    recipe: RecipeMaker, plan_of: PlanMaker, tokenizer: Any, tmp_path: Path
+) -> None:
+    strange = [dataclasses.replace(case, label="X1", label_name="a new disease") for case in patients(3)]
+    manifest = write_shards([*patients(50), *strange], tmp_path / "eval", format="columns")
+    error = complaint(lambda: plan_of(recipe(), train=False, manifests=[manifest]))
+    assert error.message == "3 cases have one of 1 labels that training never had: X1 (a new disease)"
+    assert "data.unknown_labels=count" in error.hint
+    plan = plan_of(recipe(data={"unknown_labels": "count"}), train=False, manifests=[manifest])
+    steps = list(Stream(plan, tokenizer, 0, 1).steps(0))
+    assert sum(int((b.case_label_C == -1).sum()) for step in steps for b in step.micro_batches) == 3
+    assert sum(step.denominator for step in steps) == 50
+    assert sum(step.cases for step in steps) == 53
+
+
+def test_a_case_without_a_label_cannot_be_classified(recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path) -> None:
+    unlabeled = dataclasses.replace(next(patients(1)), label=None)
+    manifest = write_shards([*patients(9), unlabeled], tmp_path / "some", format="columns")
+    assert "1 of 10 columns cases have no label" in complaint(lambda: plan_of(recipe(), manifests=[manifest])).message
+
+
+def test_a_shard_changed_since_it_was_prepared_is_named_before_it_is_counted(
+    recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path
+) -> None:
+    manifest = write_shards(patients(20), tmp_path / "cases", format="columns")
+    shard = manifest.folder / manifest.shards[0].path
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    error = complaint(lambda: plan_of(recipe(), manifests=[manifest], cache=tmp_path / "cache"))
+    assert str(shard) in error.message and "changed" in error.message
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_full_disk_is_told_before_it_is_full(
+    recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    error = complaint(lambda: plan_of(recipe(), cache=tmp_path / "cache"))
+    assert "token ids need about" in error.message
+    assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_no_counting_process() -> None:
+    script = (
+        "import time\n"
+        "from distmed.stream.counts import _pool\n"
+        "if __name__ == '__main__':\n"
+        "    pool = _pool(2, None)\n"
+        "    list(pool.map(abs, range(8)))\n"
+        "    print(*pool._processes, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    children = [int(pid) for pid in driver.stdout.readline().split()]
+    assert children and all(_alive(pid) for pid in children)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    deadline = time.monotonic() + 10
+    while any(map(_alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_alive, children))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_an_interrupted_count_leaves_nothing_half(
+    recipe: RecipeMaker, plan_of: PlanMaker, sources: list[Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_group, calls = counts._encode_group, []
+
+    def interrupted(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return encode_group(*args)
+
+    monkeypatch.setattr(counts, "_encode_group", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        plan_of(recipe(), cache=tmp_path / "cache")
+    # The first source has two row groups, so it is done and kept; the second was under way.
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert plan_of(recipe(), cache=tmp_path / "cache").cases == 400
