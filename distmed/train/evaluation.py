@@ -17,6 +17,7 @@ from distmed.errors import UserError, one_of
 from distmed.evaluate.metrics import confusion_cells, diagnosis_metrics, per_disease
 from distmed.model.loss import plain_loss_sum
 from distmed.stream.stream import Stream
+from distmed.train.answers import MAX_LABELS, Answers, prompts_of
 from distmed.train.job import Job
 from distmed.train.probe import take, to_bytes
 from distmed.train.state import Best, RunState
@@ -30,11 +31,16 @@ LOWER_IS_BETTER = frozenset({"eval/loss", "diag/ece", "diag/brier"})
 
 @dataclass(frozen=True)
 class Scores:
-    """What the workers found, in the order of the cases: labels N, probabilities N x K (classify only), the loss sum."""
+    """Numbers and labels of N cases, their probabilities over K labels (no row where nothing is diagnosed), and the loss.
 
+    `targets` are those of all workers: what `loss_sum`, summed over the workers, is divided by.
+    """
+
+    number_N: np.ndarray
     gold_N: np.ndarray
     probabilities_NK: np.ndarray
-    loss: float
+    loss_sum: float
+    targets: float
 
 
 class Evaluator:
@@ -45,12 +51,14 @@ class Evaluator:
         self.job = job
         self.rank = rank
         self.stream = Stream(job.eval_plan, tokenizer, rank, world_size)
+        generates = job.recipe.task == "generate" and 0 < len(job.labels) <= MAX_LABELS
+        self.answers = Answers(job, tokenizer) if generates else None
         self.subgroups = subgroups(job) if rank == 0 else {}
         self.probe: dict[str, Any] = {}
 
     def run(self, engine: DeepSpeedEngine, state: RunState, logbook: Any) -> bool:
         """Score, log, and say whether this is the best evaluation so far (the same answer on every rank)."""
-        scores = self._gather(*self._score(engine))
+        scores = self._gather(self._score(engine))
         outcome: list[dict[str, float] | UserError] = [{}]
         if scores is not None:
             try:
@@ -68,58 +76,62 @@ class Evaluator:
         return improves
 
     @torch.no_grad()
-    def _score(
-        self, engine: DeepSpeedEngine
-    ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray], float, float]:
+    def _score(self, engine: DeepSpeedEngine) -> Scores:
+        """This worker's share of the cases; those of stand-ins do not count."""
         engine.eval()
-        numbers, labels, probabilities = [], [], []
         self.probe = {}
+        numbers, labels = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)]
+        probabilities = [torch.empty(0, len(self.job.labels))]
+        prompts: list[list[int]] = []
         loss = torch.zeros((), device=engine.device)
         targets = 0.0
         for step in self.stream.steps(0):
             targets += step.denominator
             for batch in step.micro_batches:
-                batch = batch.to(engine.device)
-                logits = engine(batch)
+                on_device = batch.to(engine.device)
+                logits = engine(on_device)
                 if batch.masked:
                     continue
-                loss += plain_loss_sum(logits, batch)
+                loss += plain_loss_sum(logits, on_device)
                 self.probe = self.probe or take(batch, logits, self.job.recipe.task)
+                numbers.append(batch.case_number_C)
+                labels.append(batch.case_label_C)
                 if self.job.recipe.task == "classify":
-                    numbers.append(batch.case_number_C.cpu().numpy())
-                    labels.append(batch.case_label_C.cpu().numpy())
-                    probabilities.append(torch.softmax(logits.float(), dim=-1).cpu().numpy())
-        return numbers, labels, probabilities, loss.item(), targets
-
-    def _gather(
-        self,
-        numbers: list[np.ndarray],
-        labels: list[np.ndarray],
-        probabilities: list[np.ndarray],
-        loss: float,
-        targets: float,
-    ) -> Scores | None:
-        """Every worker's scores, sorted by case, on the first; None on the others."""
-        classes = len(self.job.labels)
-        mine = (
-            np.concatenate(numbers) if numbers else np.empty(0, np.int64),
-            np.concatenate(labels) if labels else np.empty(0, np.int64),
-            np.concatenate(probabilities) if probabilities else np.empty((0, classes), np.float32),
-            loss,
+                    probabilities.append(torch.softmax(logits.float(), dim=-1).cpu())
+                elif self.answers:
+                    prompts += prompts_of(batch)
+        if self.answers:
+            probabilities.append(self.answers.probabilities(engine, prompts).cpu())
+        return Scores(
+            torch.cat(numbers).numpy(),
+            torch.cat(labels).numpy(),
+            torch.cat(probabilities).numpy(),
+            loss.item(),
+            targets,
         )
+
+    def _gather(self, mine: Scores) -> Scores | None:
+        """Every worker's scores in the order of the cases, on the first worker; None on the others."""
         parts: list[Any] | None = [None] * dist.get_world_size() if self.rank == 0 else None
         dist.gather_object(mine, parts)
         if parts is None:
             return None
-        number_N, gold_N, probabilities_NK = (np.concatenate([part[i] for part in parts]) for i in range(3))
+        number_N, gold_N, probabilities_NK = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("number_N", "gold_N", "probabilities_NK")
+        )
         order = np.argsort(number_N, kind="stable")
-        if self.job.recipe.task == "classify" and not np.array_equal(number_N[order], np.arange(len(order))):
+        if not np.array_equal(number_N[order], np.arange(len(order))):
             raise RuntimeError("an eval case was scored twice or not at all")
-        return Scores(gold_N[order], probabilities_NK[order], sum(part[3] for part in parts) / targets)
+        if len(probabilities_NK):
+            probabilities_NK = probabilities_NK[order]
+        return Scores(
+            number_N[order], gold_N[order], probabilities_NK, sum(part.loss_sum for part in parts), mine.targets
+        )
 
     def _report(self, scores: Scores, state: RunState, logbook: Any) -> dict[str, float]:
-        metrics = {"eval/loss": scores.loss}
-        if len(scores.gold_N):
+        metrics = {"eval/loss": scores.loss_sum / scores.targets}
+        if len(scores.probabilities_NK):
             metrics |= diagnosis_metrics(scores.probabilities_NK, scores.gold_N, self.job.labels, self.subgroups)
             predicted_N = scores.probabilities_NK.argmax(axis=1)
             names = self.job.label_names
