@@ -51,7 +51,7 @@ class Source(Section):
         description="A file, a glob, a folder, a hub id, s3://… gs://… hf://…, or builtin:patients/train."
     )
     format: str = Field(
-        "columns", description="How a row becomes a case: a name that `distmed doctor --formats` lists."
+        "columns", description="How a row becomes a case: a known data set by name, or `columns`."
     )
     where: dict[str, Any] = Field({}, description="Keep only rows whose columns have these values.")
     columns: dict[str, str] = Field(

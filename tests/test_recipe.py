@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from distmed import shipped
 from distmed.errors import UserError
-from distmed.recipe import Recipe, check, load_recipe
+from distmed.recipe import Lora, Recipe, Source, check, load_recipe
 
 LEAST: dict[str, Any] = {"name": "a", "task": "classify", "model": {"path": "m"}, "data": {"train": [{"source": "x"}]}}
 
@@ -135,3 +135,12 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- a")
     with pytest.raises(UserError, match="holds no recipe"):
         load_recipe(tmp_path / "list.yaml")
+
+
+def test_the_page_on_recipes_names_every_knob_with_its_default() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "recipe.md").read_text()
+    for name in KEYS.split():
+        assert f"| `{name}` |" in page, name
+    for section in (Recipe, Source, Lora):
+        for field in section.model_fields.values():
+            assert (field.description or "").replace("|", "\\|") in page
