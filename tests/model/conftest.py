@@ -70,7 +70,7 @@ def rows() -> list[list[list[int]]]:
     return [[CASES[n] for n in row] for row in ROWS]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Callable[..., Any]:
     """`tiny(model_type, task)`: a small model with random weights and four labels, in evaluation mode."""
 
@@ -150,13 +150,13 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def saved(tmp_path: Path, tiny_llama: Path, tiny: Callable[..., Any]) -> Callable[..., Path]:
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path, tiny: Callable[..., Any]) -> Callable[..., Path]:
     """`saved(model_type, task)`: a folder with a small pretrained model and a tokenizer."""
 
     def make(model_type: str, task: str = "generate", **changes: Any) -> Path:
-        folder = tmp_path / f"{model_type}-{task}"
-        shutil.copytree(tiny_llama, folder)
+        folder = tmp_path_factory.mktemp(model_type)
+        shutil.copytree(tiny_llama, folder, dirs_exist_ok=True)
         (folder / "config.json").unlink()
         tiny(model_type, task, **{"vocab_size": 400, "pad_token_id": 0, **changes}).save_pretrained(folder)
         return folder
@@ -164,7 +164,7 @@ def saved(tmp_path: Path, tiny_llama: Path, tiny: Callable[..., Any]) -> Callabl
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe() -> Callable[..., Recipe]:
     """`recipe(folder, "classify", init="random")`: the least recipe around a model."""
 

@@ -1,0 +1,125 @@
+"""Real worker processes: nobody holds the whole model, and the world size changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distmed.recipe import Recipe
+
+pytestmark = pytest.mark.slow
+Make = Callable[..., Any]
+Seen = dict[str, Any]
+WORKER = Path(__file__).with_name("zero_worker.py")
+
+
+def start(jobs: list[tuple[Recipe, int]], world_size: int, folder: Path) -> list[list[Seen]]:
+    """For each job (a recipe and a ZeRO stage) what each worker saw."""
+    (folder / "jobs.json").write_text(json.dumps([(recipe.model_dump(mode="json"), stage) for recipe, stage in jobs]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    env = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[2])}
+    outs = [folder / f"{rank}.json" for rank in range(world_size)]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, str(WORKER), str(folder / "jobs.json"), str(rank), str(world_size), port, str(out)],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank, out in enumerate(outs)
+    ]
+    try:
+        logs = [worker.communicate(timeout=500)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    for worker, log in zip(workers, logs, strict=True):
+        assert worker.returncode == 0, log[-3000:]
+    return [list(job) for job in zip(*(json.loads(out.read_text()) for out in outs), strict=True)]
+
+
+@pytest.fixture(scope="module")
+def recipes(tiny_llama: Path, saved: Make, recipe: Make) -> dict[str, Recipe]:
+    tied = saved("llama", tie_word_embeddings=True)
+    return {
+        "random": recipe(tiny_llama, init="random"),
+        "roberta": recipe(saved("roberta", "classify"), dropout=0.0),
+        "bert": recipe(saved("bert", "classify"), dropout=0.0),
+        "llama": recipe(tied),
+        "tied": recipe(tied, "generate"),
+        "recomputed": recipe(tied, "generate", train={"activation_checkpointing": True}),
+        "lora": recipe(tied, lora={"rank": 2}),
+    }
+
+
+@pytest.fixture(scope="module")
+def plain(recipes: dict[str, Recipe], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
+    """One worker, nothing partitioned."""
+    ran = start([(recipe, 0) for recipe in recipes.values()], 1, tmp_path_factory.mktemp("plain"))
+    return {name: workers[0] for name, workers in zip(recipes, ran, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def partitioned(recipes: dict[str, Recipe], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Seen]]:
+    """Two workers under ZeRO-3."""
+    ran = start([(recipe, 3) for recipe in recipes.values()], 2, tmp_path_factory.mktemp("partitioned"))
+    return dict(zip(recipes, ran, strict=True))
+
+
+@pytest.mark.parametrize("name", ["random", "llama", "bert"])
+def test_two_workers_hold_half_of_the_model_each(name: str, partitioned: dict[str, list[Seen]]) -> None:
+    for seen in partitioned[name]:
+        assert seen["whole"] == 0
+        assert seen["held"] == pytest.approx(seen["elements"] / 2, rel=0.01)
+
+
+def test_fresh_weights_do_not_depend_on_the_world_size(
+    recipes: dict[str, Recipe], partitioned: dict[str, list[Seen]], tmp_path: Path
+) -> None:
+    three = start([(recipes["random"], 3)], 3, tmp_path)[0]
+    (one,) = start([(recipes["random"], 3)], 1, tmp_path)[0]
+    for seen in [*partitioned["random"], *three]:
+        assert seen["hash"] == one["hash"]
+        assert seen["losses"] == pytest.approx(one["losses"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["roberta", "bert", "llama"])
+def test_a_fresh_head_is_the_same_proper_one_everywhere(
+    name: str, plain: dict[str, Seen], partitioned: dict[str, list[Seen]]
+) -> None:
+    assert plain[name]["fresh"]
+    for parameter, values in plain[name]["fresh"].items():
+        if parameter.endswith("bias"):
+            assert not any(values)
+        else:
+            # The tiny configurations start from normal(0, 0.2).
+            assert statistics.pstdev(values) == pytest.approx(0.2, rel=0.25)
+    assert [seen["hash"] for seen in partitioned[name]] == [plain[name]["hash"]] * 2
+
+
+@pytest.mark.parametrize("name", ["roberta", "bert", "llama", "tied", "recomputed", "lora"])
+def test_partitioned_models_train_as_whole_ones(
+    name: str, plain: dict[str, Seen], partitioned: dict[str, list[Seen]]
+) -> None:
+    for seen in partitioned[name]:
+        assert seen["losses"] == pytest.approx(plain[name]["losses"], rel=1e-5)
+        assert seen["grad_norms"] == pytest.approx(plain[name]["grad_norms"], rel=1e-4, abs=1e-6)
+
+
+def test_candidate_answers_score_the_same_on_workers_with_unequally_many(
+    plain: dict[str, Seen], partitioned: dict[str, list[Seen]]
+) -> None:
+    for seen in partitioned["tied"]:
+        assert seen["log_p"] == pytest.approx(plain["tied"]["log_p"], rel=1e-4)

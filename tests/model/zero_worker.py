@@ -1,0 +1,91 @@
+"""One worker of tests/model/test_zero3.py: for each job loads a model, takes two steps, writes down what it saw.
+
+Run as `python zero_worker.py JOBS.json RANK WORLD_SIZE PORT OUT.json`; a job is a recipe and a ZeRO stage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(jobs: str, rank: int, world_size: int, port: str, out: str) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    import deepspeed
+    import torch
+
+    torch.set_num_threads(1)
+    deepspeed.init_distributed(dist_backend="gloo", verbose=False)
+    seen = [run(recipe, stage, rank, world_size) for recipe, stage in json.loads(Path(jobs).read_text())]
+    Path(out).write_text(json.dumps(seen))
+
+
+def run(values: dict[str, Any], stage: int, rank: int, world_size: int) -> dict[str, Any]:
+    import deepspeed
+    import numpy as np
+    import torch
+    from deepspeed.utils import safe_get_full_grad
+
+    from distmed.model.candidates import plant, score
+    from distmed.model.groups import parameter_groups
+    from distmed.model.load import load_model
+    from distmed.model.loss import loss_sum
+    from distmed.recipe import check
+    from distmed.stream.batch import Item, collate
+
+    recipe = check(values)
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 10**9,
+    }
+    labels = ["a", "b", "c"]
+    model = load_model(recipe, recipe.model.path, labels, labels, config, torch.device("cpu"))
+    parameters = dict(model.named_parameters())
+    seen: dict[str, Any] = {
+        "elements": sum(getattr(p, "ds_numel", p.numel()) for p in parameters.values()),
+        "held": sum(p.ds_tensor.numel() if hasattr(p, "ds_id") else p.numel() for p in parameters.values()),
+        "whole": sum(p.numel() for p in parameters.values()),
+        "fresh": {},
+    }
+    digest = hashlib.sha256()
+    for name, parameter in parameters.items():
+        with deepspeed.zero.GatheredParameters([parameter]) if stage == 3 else contextlib.nullcontext():
+            digest.update(name.encode() + parameter.detach().numpy().tobytes())
+            if name in model.fresh:
+                seen["fresh"][name] = parameter.detach().flatten().tolist()
+    seen["hash"] = digest.hexdigest()
+
+    optimizer = torch.optim.AdamW(parameter_groups(model, recipe.optimizer))
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+    engine.train()
+    cases = [[5, 17, 23, 9, 40, 12], [60, 8], [33, 34, 35, 36, 37], [50, 51, 52]]
+    items = [Item(np.array(ids, dtype=np.int32), 1, n % 3, 1.0, str(n), n) for n, ids in enumerate(cases)]
+    generate = recipe.task == "generate"
+    batch = collate([items[:2], items[2:]], seq_len=32, pad_id=0, targets=generate)
+    seen["losses"] = []
+    for step in range(2):
+        loss = loss_sum(engine(batch), batch, recipe.train)
+        engine.backward(loss)
+        if step == 0:
+            grads = {name: safe_get_full_grad(p) for name, p in model.named_parameters() if p.requires_grad}
+            seen["grad_norms"] = {name: g.norm().item() for name, g in grads.items()}
+        engine.step()
+        seen["losses"].append(loss.item())
+    if generate:
+        engine.eval()
+        trees = plant(cases[: rank + 1], [[[7, 8], [9]]] * (rank + 1), rows=1, max_length=16, pad_id=0)
+        log_p_NK, _ = score(engine, trees, (rank + 1, 2), torch.device("cpu"), passes=world_size)
+        seen["log_p"] = log_p_NK[0].tolist()
+    return seen
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5])
