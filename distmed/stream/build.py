@@ -55,12 +55,15 @@ def build(
 ) -> StreamPlan:
     """Count the tokens (or find them counted in `cache`) and lay out the run.
 
+    An evaluation (`train=False`) drops nothing: where training drops a long case, it is cut, so that every case is answered.
+
     Raises UserError: labels unknown or missing, cases too long or without a target, a damaged shard, a full disk.
     """
     data = recipe.data
     if recipe.task == "classify":
         _check_labels(manifests, label_index, refuse=train or data.unknown_labels == "refuse")
     key = f"{tokenizer_hash(tokenizer)}-{prompt_hash(recipe, train)}"
+    labels = sorted(label_index, key=label_index.__getitem__)
     encode = Encode(recipe, tokenizer, label_index)
     cache.mkdir(parents=True, exist_ok=True)
     epochs = math.ceil(recipe.train.epochs) if train else 1
@@ -73,13 +76,13 @@ def build(
         train=train,
         seq_len=data.seq_len,
         packing=data.packing,
-        long_cases=data.long_cases,
+        long_cases="cut" if data.long_cases == "drop" and not train else data.long_cases,
         sampling=data.sampling,
         seed=recipe.train.seed,
         global_batch=recipe.train.global_batch,
         micro_batch=recipe.train.micro_batch,
         manifests=manifests,
-        labels=sorted(label_index, key=label_index.__getitem__),
+        labels=labels,
         case_folders=[case_file(manifest, cache) for manifest in manifests],
         token_folders=folders,
         class_counts_K=np.zeros(len(label_index), dtype=np.int64),
@@ -91,7 +94,7 @@ def build(
         dropped=0,
         cut=0,
         counted_tokens_per_s=0.0,
-        identity=_identity(recipe, manifests, tokenizer, list(label_index), train),
+        identity=_identity(recipe, manifests, tokenizer, labels, train),
     )
     while True:
         made = len(plan.window_sequences)
@@ -193,7 +196,7 @@ def _check_targets(plan: StreamPlan, table: Table, without_N: np.ndarray) -> Non
         names = one_of(table.names(without_N[:5]) + ["…"] * (len(without_N) > 5))
         raise UserError(
             f"{len(without_N)} cases have no token to learn from, their answer is empty or cut off: {names}",
-            "raise data.seq_len, set data.long_cases=drop, or take these cases out",
+            "raise data.seq_len, or take these cases out" + (", or set data.long_cases=drop" if plan.train else ""),
         )
 
 

@@ -120,6 +120,12 @@ def test_long_cases_are_dropped_and_counted(recipe: RecipeMaker, long: Long, tok
         assert sum(step.cases for step in steps) == plan.cases
 
 
+def test_an_evaluation_answers_long_cases_too(recipe: RecipeMaker, long: Long, tokenizer: Any) -> None:
+    plan = long.plan(recipe(data={"seq_len": long.seq_len, "long_cases": "drop"}), train=False)
+    assert (plan.dropped, plan.cut, plan.cases) == (0, long.above, 400)
+    assert sum(step.cases for step in Stream(plan, tokenizer, 0, 1).steps(0)) == 400
+
+
 def test_long_cases_are_cut_and_keep_their_summary_token(recipe: RecipeMaker, long: Long, tokenizer: Any) -> None:
     plan = long.plan(recipe(data={"seq_len": long.seq_len, "long_cases": "cut"}, train={"epochs": 1}))
     assert (plan.dropped, plan.cut, plan.cases) == (0, long.above, 400)

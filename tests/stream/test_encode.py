@@ -79,6 +79,19 @@ def test_tokens_that_merge_over_the_border_belong_to_the_answer(recipe: RecipeMa
     assert targets.endswith("pain") and targets.strip() == "pain"
 
 
+def test_where_the_template_asks_otherwise_than_it_records_the_answer_starts_at_the_difference(
+    recipe: RecipeMaker, tokenizer: Any
+) -> None:
+    """Some templates open a thought when they ask for an answer, and leave it out of a finished chat."""
+    thinking = pickle.loads(pickle.dumps(tokenizer))
+    thinking.chat_template = (
+        "{% for m in messages %}{{ m['content'] }}{% endfor %}{{ '<think>' if add_generation_prompt else '' }}"
+    )
+    case = Case(id="d", kind="dialogue", group="d", messages=(("user", "acute pain"), ("assistant", " mild rash")))
+    example = Encode(recipe("generate"), thinking, {})(case, 0, True)
+    assert thinking.decode(example.input_ids[example.is_target]) == " mild rash"
+
+
 def test_training_draws_findings_by_seed_epoch_and_case_and_evaluation_never(
     recipe: RecipeMaker, tokenizer: Any
 ) -> None:
