@@ -46,7 +46,7 @@ def train(job: Job, logbook: Any) -> None:
     start_process_group(device, recipe.cluster.collective_timeout_s)
 
     # ------------------------------------------------------------------ data
-    tokenizer = load_tokenizer(job.model_folder)
+    tokenizer = load_tokenizer(job.model_folder, trust_remote_code=recipe.model.trust_remote_code)
     stream = Stream(job.train_plan, tokenizer, rank, world_size)
     evaluator = Evaluator(job, tokenizer, rank, world_size) if job.eval_plan else None
 
