@@ -76,7 +76,8 @@ class Data(Section):
         "refuse", description="An eval case whose label train never had stops the run, or counts as answered wrongly."
     )
     long_cases: Literal["refuse", "drop", "cut"] = Field(
-        "refuse", description="A case longer than seq_len stops the run, is dropped and counted, or is cut and counted."
+        "refuse",
+        description="A case longer than seq_len stops the run, is dropped, or is cut, and is counted; in eval none is dropped.",
     )
     class_weights: Literal["none", "balanced", "effective"] = Field(
         "none", description="Weight of a case's loss by its class: n/(k·count), or effective number (arXiv:1901.05555)."

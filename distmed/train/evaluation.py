@@ -130,7 +130,7 @@ class Evaluator:
         )
 
     def _report(self, scores: Scores, state: RunState, logbook: Any) -> dict[str, float]:
-        metrics = {"eval/loss": scores.loss_sum / scores.targets}
+        metrics = {"eval/loss": scores.loss_sum / scores.targets} if scores.targets else {}
         if len(scores.probabilities_NK):
             metrics |= diagnosis_metrics(scores.probabilities_NK, scores.gold_N, self.job.labels, self.subgroups)
             predicted_N = scores.probabilities_NK.argmax(axis=1)
