@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 WORKER = Path(__file__).with_name("worker.py")
-LIMIT_S = 300
+LIMIT_S = 480
 
 
 def run_group(folder: Path, world_size: int, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:

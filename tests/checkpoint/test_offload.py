@@ -15,7 +15,7 @@ from distmed.checkpoint import folder as folders
 
 from .group import run_group
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 JOB: dict[str, Any] = {
     "stage": 3,

@@ -18,7 +18,7 @@ from distmed.checkpoint.read import Checkpoint, whole
 from . import make
 from .group import run_group
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 # Small sub-groups, so that one parameter group is several flat tensors; small parameters stay gathered between steps.
 SMALL = {"sub_group_size": 200, "stage3_param_persistence_threshold": 100}
