@@ -16,6 +16,7 @@ from distmed.errors import UserError
 from distmed.recipe import Recipe
 
 AUTO = "auto"
+SECTIONS = ("bf16", "fp16", "zero_optimization", "optimizer", "scheduler")
 
 
 def resolve_config(recipe: Recipe, *, world_size: int, bf16: bool, hidden_size: int, nvme_path: Path) -> dict[str, Any]:
@@ -28,7 +29,10 @@ def resolve_config(recipe: Recipe, *, world_size: int, bf16: bool, hidden_size: 
     _fill(config, "train_micro_batch_size_per_gpu", recipe.train.micro_batch, "train.micro_batch")
     _fill(config, "gradient_accumulation_steps", accumulation_steps(recipe, world_size), "train.global_batch")
     _fill(config, "gradient_clipping", recipe.optimizer.max_grad_norm or 0.0, "optimizer.max_grad_norm")
-    _fill(config.setdefault("bf16", {"enabled": AUTO}), "enabled", bf16, "train.precision")
+    bf16_section = config.setdefault("bf16", {})
+    if bf16_section.get("enabled", AUTO) not in (AUTO, bf16):
+        raise _contradiction("bf16.enabled", bf16_section["enabled"], "train.precision", recipe.train.precision)
+    bf16_section["enabled"] = bf16
     if config.get("fp16", {}).get("enabled") is True:
         raise UserError(
             f"{recipe.deepspeed}: fp16 is enabled, the recipe trains in bf16 or fp32", "remove the fp16 section"
@@ -41,6 +45,14 @@ def resolve_config(recipe: Recipe, *, world_size: int, bf16: bool, hidden_size: 
     if left:
         raise UserError(f'{recipe.deepspeed}: nothing decides "auto" for {", ".join(left)}', "write a value there")
     return config
+
+
+def wants_bf16(recipe: Recipe) -> bool | None:
+    """What the recipe says of bf16 or, where it leaves that open, the DeepSpeed file; None if the hardware decides."""
+    if recipe.train.precision != "auto":
+        return recipe.train.precision == "bf16"
+    said = _read(recipe.deepspeed).get("bf16", {}).get("enabled", AUTO)
+    return None if said == AUTO else bool(said)
 
 
 def accumulation_steps(recipe: Recipe, world_size: int) -> int:
@@ -59,6 +71,9 @@ def _read(name: str) -> dict[str, Any]:
         raise UserError(f"{path} is no JSON: {error}", "mend the file at that place") from error
     if not isinstance(config, dict):
         raise UserError(f"{path} holds no DeepSpeed configuration", "it must be a JSON object")
+    for section in SECTIONS:
+        if not isinstance(config.get(section, {}), dict):
+            raise UserError(f"{path}: {section} is no section", f'write "{section}": {{…}}')
     return config
 
 

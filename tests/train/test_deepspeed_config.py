@@ -11,7 +11,7 @@ import pytest
 from distmed import shipped
 from distmed.errors import UserError
 from distmed.recipe import Recipe, check
-from distmed.train.deepspeed_config import resolve_config
+from distmed.train.deepspeed_config import resolve_config, wants_bf16
 
 NAMES = ["zero1", "zero2", "zero3", "zero3_offload", "zero3_nvme", "zero3_hpz"]
 
@@ -106,3 +106,21 @@ def test_a_file_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
         resolve(own_file(tmp_path, "{"))
     with pytest.raises(UserError, match="no DeepSpeed configuration"):
         resolve(own_file(tmp_path, []))
+
+
+@pytest.mark.parametrize(
+    ("precision", "said", "wanted"),
+    [
+        ("auto", "auto", None),
+        ("auto", True, True),
+        ("auto", False, False),
+        ("bf16", "auto", True),
+        ("fp32", "auto", False),
+    ],
+)
+def test_what_the_recipe_leaves_open_the_file_says_and_then_the_hardware(
+    tmp_path: Path, precision: str, said: object, wanted: bool | None
+) -> None:
+    mine = own_file(tmp_path, {"bf16": {"enabled": said}})
+    train = mine.train.model_copy(update={"precision": precision})
+    assert wants_bf16(mine.model_copy(update={"train": train})) is wanted
