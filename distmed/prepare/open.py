@@ -9,7 +9,7 @@ import glob
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from distmed import __version__
 from distmed.cases.read import CaseReader
@@ -37,6 +37,16 @@ def open_source(source: Source, cache: Path) -> Manifest:
     manifest = Manifest.read(folder)
     manifest.verify(checksums=False)
     return manifest
+
+
+def check_source(source: Source, task: Literal["classify", "generate"]) -> None:
+    """Raises UserError for a source that cannot be opened or whose first case cannot serve the task; reads no further."""
+    folder = Path(source.source)
+    if (folder / MANIFEST).is_file():
+        _refuse_filters(source)
+        Manifest.read(folder).verify(checksums=False)
+    else:
+        next(iter(CaseReader(source, task)))
 
 
 def _refuse_filters(source: Source) -> None:
