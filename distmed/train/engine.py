@@ -114,12 +114,14 @@ def train_step(
     dist.all_reduce(shared)
     total, bad, stop = shared.tolist()
     grad_norm = engine.get_global_grad_norm()
+    # DeepSpeed leaves out a step whose gradients are not finite, and says nothing.
+    finite = math.isfinite(total) and (grad_norm is None or math.isfinite(grad_norm))
     return StepResult(
         loss=total / step.denominator,
         lr=recipe.optimizer.lr * factor,
         grad_norm=float(grad_norm) if grad_norm is not None else float("nan"),
         stop=stop > 0,
-        finite=math.isfinite(total),
+        finite=finite,
         bad_case_ids=_bad_cases(step.micro_batches, losses_M) if bad else [],
     )
 
@@ -129,7 +131,7 @@ def _bad_cases(batches: list[MicroBatch], losses_M: Tensor) -> list[str]:
     mine = [
         case
         for batch, loss in zip(batches, losses_M, strict=True)
-        if not torch.isfinite(loss)
+        if not batch.masked and not torch.isfinite(loss)
         for case in batch.case_ids
     ]
     gathered: list[Any] = [None] * dist.get_world_size()

@@ -114,7 +114,8 @@ def train(job: Job, logbook: Any) -> None:
 
 
 def not_finite(step: int, case_ids: list[str]) -> tuple[str, str]:
+    what = f"the loss of step {step} is not finite; cases in it: {one_of(case_ids)}"
     return (
-        f"the loss of step {step} is not finite; cases in it: {one_of(case_ids) or 'unknown'}",
+        what if case_ids else f"the gradients of step {step} are not finite",
         "the last good checkpoint is kept: lower optimizer.lr or look at these cases, then --resume",
     )
