@@ -5,12 +5,13 @@ Signals end here: Ctrl-C once asks the workers to finish their step and save; a 
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -25,22 +26,40 @@ if TYPE_CHECKING:
     from distmed.train.job import Job
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
+LAST_WORDS_S = 60
+"""How long workers have to end, after one of them said why the run cannot go on."""
 
 
 def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
     """Train as the recipe says and return the exit status: 0 done, 1 failed, 130 interrupted with a checkpoint saved.
 
-    Raises UserError for what the user can mend; a run directory that this call made is then taken away again.
+    Raises UserError for what the user can mend. If that is found before the workers start, nothing of the run is left.
     """
+    from distmed.checkpoint.storage import is_disk_full
+
     run_dir = RunDir(Path("runs") / recipe.name)
     _check_run(run_dir, resume)
+    try:
+        return _run(recipe, run_dir, resume=resume, verbose=verbose)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise UserError(
+            f"no space left on the disk of {error.filename or run_dir.path}", "free some, or start where there is more"
+        ) from error
+
+
+def _run(recipe: Recipe, run_dir: RunDir, *, resume: bool, verbose: bool) -> int:
     made = not run_dir.path.exists()
-    run_dir.path.mkdir(parents=True, exist_ok=True)
-    with Chatter(run_dir.log, show=verbose) as chatter:
+    try:
+        run_dir.path.mkdir(parents=True, exist_ok=True)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise UserError(f"cannot write to {run_dir.path}: {error.strerror}", "start in another folder") from error
+    with Chatter(run_dir.log, show=verbose) as chatter, ExitStack() as stack:
         progress = Progress(chatter.terminal)
         try:
-            job = _prepare(recipe, run_dir, resume, progress)
-        except (UserError, KeyboardInterrupt):
+            job = _prepare(recipe, run_dir, resume, progress, stack)
+        except BaseException:
             if made:
                 shutil.rmtree(run_dir.path, ignore_errors=True)
             raise
@@ -57,14 +76,16 @@ def _check_run(run_dir: RunDir, resume: bool) -> None:
         raise UserError(f"no run to resume at {run_dir.path}", "start it without --resume")
 
 
-def _prepare(recipe: Recipe, run_dir: RunDir, resume: bool, progress: Progress) -> Job:
+def _prepare(recipe: Recipe, run_dir: RunDir, resume: bool, progress: Progress, stack: ExitStack) -> Job:
+    """Check all that can be checked; `stack` then holds the connection to the cluster."""
     from distmed.train import workers
-    from distmed.train.preparation import make_job, write_run_files
+    from distmed.train.preparation import check_inputs, make_job, write_run_files
 
-    workers.connect()
+    check_inputs(recipe, run_dir, resume=resume)
+    stack.enter_context(workers.connected())
     workers.wait_for_room(recipe.cluster)
     job = make_job(recipe, run_dir, gpu=workers.on_gpu(), resume=resume, progress=progress)
-    write_run_files(job, resume=resume)
+    write_run_files(job)
     return job
 
 
@@ -80,7 +101,7 @@ def _train(job: Job, progress: Progress) -> int:
     logbook: Any = (
         ray.remote(Logbook)
         .options(num_cpus=0, scheduling_strategy=here)
-        .remote(job.recipe, job.run.path, folders.next_attempt(job.checkpoints))
+        .remote(job.recipe, job.run.path, folders.next_attempt(job.checkpoints), _tracking_environment())
     )
     progress.start(job.total_steps)
     started = time.perf_counter()
@@ -97,13 +118,24 @@ def _train(job: Job, progress: Progress) -> int:
         return FAILED
     if outcome.result is None or outcome.result["state"]["step"] == 0:
         ray.get(logbook.finish.remote({}))
-        progress.note(f"the run failed: {outcome.error or 'no step was trained'}; all output lies in {job.run.log}")
+        progress.note(f"the run failed: {_last_line(outcome.error)}; all output lies in {job.run.log}")
         return FAILED
     summary = finish(
         job, outcome.result, wall_s=time.perf_counter() - started, restarts=outcome.restarts, progress=progress
     )
     ray.get(logbook.finish.remote(summary))
     return INTERRUPTED if outcome.result["stopped"] else DONE
+
+
+def _tracking_environment() -> dict[str, str]:
+    """A cluster that was there before knows nothing of this shell's W&B settings."""
+    return {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
+
+
+def _last_line(error: BaseException | None) -> str:
+    """Ray's errors carry the worker's traceback, whose end says what happened."""
+    lines = str(error or "").strip().splitlines()
+    return lines[-1] if lines else "no step was trained"
 
 
 class _Outcome:
@@ -114,6 +146,12 @@ class _Outcome:
         self.fatal: dict[str, Any] | None = None
         self.error: BaseException | None = None
         self.restarts = 0
+        self._told_at = 0.0
+
+    def overdue(self) -> bool:
+        """A worker that met a mistake of the user has ended, and others may wait for it in a collective."""
+        user = self.fatal is not None and self.fatal["reason"] == "user"
+        return user and time.monotonic() - self._told_at > LAST_WORDS_S
 
     def take(self, event: dict[str, Any], progress: Progress) -> None:
         match event["kind"]:
@@ -127,7 +165,8 @@ class _Outcome:
                 self.restarts += 1
                 progress.note(event["text"])
             case "fatal":
-                self.fatal = event
+                self.fatal = self.fatal or event
+                self._told_at = time.monotonic()
             case "done":
                 self.result = event["result"]
 
@@ -149,7 +188,7 @@ def _watch(job: Job, logbook: Any, progress: Progress) -> _Outcome:
     thread = threading.Thread(target=fit, name="trainer", daemon=True)
     with _stop_on_signal(logbook, progress):
         thread.start()
-        while thread.is_alive():
+        while thread.is_alive() and not outcome.overdue():
             thread.join(0.25)
             for event in ray.get(logbook.news.remote()):
                 outcome.take(event, progress)

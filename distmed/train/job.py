@@ -33,6 +33,14 @@ class Job:
 
     @property
     def checkpoints(self) -> str:
-        """Where checkpoints lie: a local path or an fsspec URL."""
-        storage = self.recipe.checkpoint.storage_path
-        return f"{storage.rstrip('/')}/{self.recipe.name}" if storage else str(self.run.checkpoints)
+        return checkpoint_root(self.recipe, self.run)
+
+
+def checkpoint_root(recipe: Recipe, run: RunDir) -> str:
+    """Where the checkpoints of a run lie: an absolute local path or an fsspec URL."""
+    storage = recipe.checkpoint.storage_path
+    if storage is None:
+        return str(run.checkpoints)
+    if "://" in storage:
+        return f"{storage.rstrip('/')}/{recipe.name}"
+    return str(Path(storage).expanduser().resolve() / recipe.name)

@@ -6,6 +6,7 @@ restart of the workers. The driver reads the news from it and leaves its wish to
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from distmed.train.tracking import Tracker
 
 
 class Logbook:
-    """Plain Python; `ray.remote(Logbook)` makes the actor. Events are dicts with a `kind`."""
+    """Plain Python; `ray.remote(Logbook)` makes the actor. Events are dicts with a `kind`.
 
-    def __init__(self, recipe: Recipe, path: Path, first_attempt: int) -> None:
+    `environment`: the driver's variables that tracking heeds; as an argument, so that no key shows among the actors.
+    """
+
+    def __init__(self, recipe: Recipe, path: Path, first_attempt: int, environment: dict[str, str]) -> None:
+        os.environ.update(environment)
         self.run = RunDir(path)
         self.tracker = Tracker(recipe, self.run)
         self.events: list[dict[str, Any]] = [{"kind": "note", "text": note} for note in self.tracker.notes]

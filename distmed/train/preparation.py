@@ -1,6 +1,7 @@
-"""Before a worker starts: the model's folder, the shards, the token counts, the number of steps; all checks without workers.
+"""Before a worker starts: what the recipe asks for is held against model, data and checkpoints, and the work is measured.
 
-A recipe flows in, a `Job` flows out. All that a user can mend is found here, in seconds, before anything is trained.
+A recipe flows in, a `Job` flows out. All that a user can mend is found here: first what takes seconds and needs no cluster
+(`check_inputs`), then what takes a pass over the data (`make_job`).
 """
 
 from __future__ import annotations
@@ -8,47 +9,68 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distmed.errors import UserError, one_of
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
-from distmed.train.deepspeed_config import resolve_config
-from distmed.train.job import Job
+from distmed.train.deepspeed_config import resolve_config, wants_bf16
+from distmed.train.job import Job, checkpoint_root
 from distmed.train.progress import Progress
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from distmed.model.folder import ModelFacts
     from distmed.prepare.manifest import Manifest
 
 
-def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progress: Progress) -> Job:
-    """Check the recipe against model, data and hardware, count the tokens, and say how many steps there will be."""
+def check_inputs(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
+    """What can be told without a cluster and without reading more than the first case of each source."""
     from distmed.model.builtin import TINY_LLAMA
-    from distmed.model.folder import check_model
-    from distmed.model.load import load_tokenizer
-    from distmed.prepare.open import open_source
-    from distmed.stream.build import build, label_index
-    from distmed.train.hardware import native_bf16
+    from distmed.prepare.open import check_source
+    from distmed.train.resume import refuse_leftovers
     from distmed.train.tracking import wandb_mode
 
     wandb_mode(recipe.tracking.wandb)
-    _check_metric(recipe.checkpoint.best, recipe)
+    _check_metric(recipe)
+    resolve_config(
+        recipe,
+        world_size=recipe.cluster.num_workers,
+        bf16=bool(wants_bf16(recipe)),
+        hidden_size=1,  # sizes buckets only, and may not be known yet
+        nvme_path=run_dir.path / "nvme",
+    )
+    _check_storage(recipe, run_dir)
+    if not resume:
+        refuse_leftovers(checkpoint_root(recipe, run_dir))
+    if recipe.model.path != TINY_LLAMA:
+        _open_model(recipe, run_dir, resume=resume)
+    elif recipe.model.init != "random":
+        raise UserError(f"{TINY_LLAMA} has no trained weights", "set model.init=random")
+    for source in [*recipe.data.train, *recipe.data.eval]:
+        check_source(source, recipe.task)
+
+
+def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progress: Progress) -> Job:
+    """Read the cases, count their tokens, and say how many steps there will be. `check_inputs` comes first."""
+    from distmed.model.builtin import TINY_LLAMA
+    from distmed.prepare.open import open_source
+    from distmed.stream.build import build, label_index
+    from distmed.stream.stream import Stream
+    from distmed.train.hardware import native_bf16
+    from distmed.train.resume import newest_saved
+
     with progress.phase("reading the cases"):
         train = [open_source(source, run_dir.data) for source in recipe.data.train]
         evaluation = [open_source(source, run_dir.data) for source in recipe.data.eval]
-    model = recipe.model
-    if model.path == TINY_LLAMA:
+    labels, names = label_index(train)
+    _check_metric(recipe, labels)
+    if recipe.model.path == TINY_LLAMA:
         with progress.phase("making the built-in model"):
             _make_builtin(recipe, run_dir, train)
-        model = model.model_copy(update={"path": str(run_dir.base)})
-    facts = check_model(model, recipe.task, packing=recipe.data.packing)
-    if facts.max_positions is not None and recipe.data.seq_len > facts.max_positions:
-        raise UserError(
-            f"data.seq_len={recipe.data.seq_len}, but {facts.model_type} reads at most {facts.max_positions} tokens",
-            f"set data.seq_len={facts.max_positions} or less",
-        )
-    tokenizer = load_tokenizer(facts.folder)
-    labels, names = label_index(train)
+    facts, tokenizer = _open_model(recipe, run_dir, resume=resume)
     index = {label: i for i, label in enumerate(labels)}
     processes = os.cpu_count() or 1
     with progress.phase("counting tokens"):
@@ -58,19 +80,16 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
             if evaluation
             else None
         )
-    bf16 = recipe.train.precision == "bf16" or (recipe.train.precision == "auto" and native_bf16(gpu=gpu))
+    saved = newest_saved(checkpoint_root(recipe, run_dir)) if resume else None
+    if saved is not None:
+        Stream(train_plan, tokenizer, 0, 1).check(saved.state["stream"])
+    bf16 = wants_bf16(recipe)
+    bf16 = native_bf16(gpu=gpu) if bf16 is None else bf16
     precision = recipe.train.model_copy(update={"precision": "bf16" if bf16 else "fp32"})
     recipe = recipe.model_copy(update={"train": precision})
     batch = recipe.train.global_batch
     steps_per_epoch = -(-train_plan.sequences_per_epoch(0) // batch)
     total_steps = recipe.train.max_steps or -(-train_plan.total_sequences // batch)
-    resolve_config(
-        recipe,
-        world_size=recipe.cluster.num_workers,
-        bf16=bf16,
-        hidden_size=facts.hidden_size,
-        nvme_path=run_dir.path / "nvme",
-    )
     progress.note(
         f"{train_plan.cases} cases, {len(labels)} labels, {train_plan.tokens} tokens an epoch in "
         f"{train_plan.sequences_per_epoch(0)} sequences ({train_plan.fill_rate:.0%} full); {total_steps} steps"
@@ -92,7 +111,7 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
     )
 
 
-def write_run_files(job: Job, *, resume: bool) -> None:
+def write_run_files(job: Job) -> None:
     """`recipe.yaml` and `environment.json`, once everything is checked."""
     from distmed.train.hardware import environment
 
@@ -101,13 +120,35 @@ def write_run_files(job: Job, *, resume: bool) -> None:
     job.run.environment.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
+def _open_model(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> tuple[ModelFacts, PreTrainedTokenizerBase]:
+    """What is known of the model, and its tokenizer; the same as the newest checkpoint's where a run is resumed."""
+    from distmed.model.builtin import TINY_LLAMA
+    from distmed.model.folder import check_model
+    from distmed.model.load import load_tokenizer
+    from distmed.stream.encode import tokenizer_hash
+    from distmed.train.resume import check_same_model, newest_saved
+
+    model = recipe.model
+    if model.path == TINY_LLAMA:
+        model = model.model_copy(update={"path": str(run_dir.base)})
+    facts = check_model(model, recipe.task, packing=recipe.data.packing)
+    if facts.max_positions is not None and recipe.data.seq_len > facts.max_positions:
+        raise UserError(
+            f"data.seq_len={recipe.data.seq_len}, but {facts.model_type} reads at most {facts.max_positions} tokens",
+            f"set data.seq_len={facts.max_positions} or less",
+        )
+    tokenizer = load_tokenizer(facts.folder, trust_remote_code=model.trust_remote_code)
+    saved = newest_saved(checkpoint_root(recipe, run_dir)) if resume else None
+    if saved is not None:
+        check_same_model(saved, facts.folder, facts.hash, tokenizer_hash(tokenizer))
+    return facts, tokenizer
+
+
 def _make_builtin(recipe: Recipe, run_dir: RunDir, train: list[Manifest]) -> None:
     from distmed.cases.prompts import Prompt
-    from distmed.model.builtin import TINY_LLAMA, make_tiny_llama
+    from distmed.model.builtin import make_tiny_llama
     from distmed.prepare.shards import read_cases_of
 
-    if recipe.model.init != "random":
-        raise UserError(f"{TINY_LLAMA} has no trained weights", "set model.init=random")
     prompt = Prompt(recipe.task, recipe.data)
 
     def texts() -> Iterator[str]:
@@ -122,9 +163,34 @@ def _make_builtin(recipe: Recipe, run_dir: RunDir, train: list[Manifest]) -> Non
         make_tiny_llama(run_dir.base, texts())
 
 
-def _check_metric(name: str, recipe: Recipe) -> None:
+def _check_metric(recipe: Recipe, labels: list[str] | None = None) -> None:
+    """Whether an evaluation can give `checkpoint.best`; more is known once the labels are."""
     from distmed.evaluate.metrics import METRICS
 
-    known = ["eval/loss", *(METRICS if recipe.data.eval else [])]
-    if name not in known and not name.startswith("diag/top1/"):
+    name = recipe.checkpoint.best
+    diagnoses = bool(recipe.data.eval)
+    if recipe.task == "generate" and labels is not None:
+        from distmed.train.answers import MAX_LABELS
+
+        diagnoses = diagnoses and 0 < len(labels) <= MAX_LABELS
+    known = ["eval/loss", *(METRICS if diagnoses else [])]
+    if name not in known and not (diagnoses and name.startswith("diag/top1/")):
         raise UserError(f"checkpoint.best: no evaluation gives {name}", f"use one of {one_of(known)}")
+
+
+def _check_storage(recipe: Recipe, run_dir: RunDir) -> None:
+    """Whether checkpoints can be kept where the recipe wants them. Nothing is written yet."""
+    from distmed.checkpoint.storage import Storage
+
+    if recipe.checkpoint.storage_path is None:
+        return
+    what = f"checkpoint.storage_path: cannot write to {recipe.checkpoint.storage_path}"
+    try:
+        where = Storage.at(checkpoint_root(recipe, run_dir))
+        where.children()
+    except Exception as error:  # every store behind fsspec has errors of its own
+        raise UserError(f"{what}: {type(error).__name__}", "mend it, or install what its protocol needs") from error
+    if where.is_local:
+        there = next(folder for folder in Path(where.path).parents if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise UserError(f"{what}: {there} is no folder that can be written to", "name another place")

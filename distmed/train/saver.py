@@ -7,6 +7,7 @@ is there. The newest complete folder is found in the storage itself, never by wh
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 import ray.train
@@ -17,6 +18,7 @@ from distmed.checkpoint.load import load_newest
 from distmed.checkpoint.save import Snapshot, snapshot
 from distmed.errors import UserError
 from distmed.train.job import Job
+from distmed.train.resume import Saved, check_same_model
 from distmed.train.state import RunState
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Saver:
         self.attempt = attempt
         self.failed: UserError | None = None
         self.last_step = -1
+        self.uploads: list[Future[None]] = []
         self.model = describe_model(job, engine)
 
     def save(self, state: RunState, stream: Stream) -> float:
@@ -46,6 +49,8 @@ class Saver:
         taken = snapshot(self.engine, content, store_frozen=self.job.recipe.model.init == "random")
         name = folders.name(state.step, dist.get_world_size(), self.attempt)
         protect = folders.name_prefix(state.best.step) if state.best else None
+        upload: Future[None] = Future()
+        self.uploads = [each for each in self.uploads if not each.done()] + [upload]
         ray.train.report(
             {"step": state.step},
             checkpoint=ray.train.Checkpoint(f"{self.job.checkpoints}/{name}"),
@@ -53,21 +58,24 @@ class Saver:
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
             # Ray would take the "local copy" away after the upload, which is the checkpoint itself.
             delete_local_checkpoint_after_upload=False,
-            checkpoint_upload_fn=lambda checkpoint, _: self._upload(taken, checkpoint, protect),
+            checkpoint_upload_fn=lambda checkpoint, _: self._upload(taken, checkpoint, protect, upload),
         )
         return time.perf_counter() - started
 
-    def _upload(self, taken: Snapshot, checkpoint: Any, protect: str | None) -> Any:
+    def _upload(self, taken: Snapshot, checkpoint: Any, protect: str | None, upload: Future[None]) -> Any:
         try:
             taken.write(checkpoint.path)
             if dist.get_rank() == 0:
                 folders.prune(self.job.checkpoints, keep=self.job.recipe.checkpoint.keep, protect=protect)
         except UserError as error:
             self.failed = error
+        finally:
+            upload.set_result(None)
         return checkpoint
 
     def finish(self) -> None:
-        """Raise what an upload left behind; Ray waits for the uploads themselves."""
+        """Wait for the uploads of this worker, and raise what one of them met."""
+        wait(self.uploads)
         if self.failed:
             raise self.failed
 
@@ -79,13 +87,11 @@ def restore(job: Job, engine: DeepSpeedEngine, stream: Stream) -> tuple[RunState
     """
     loaded = load_newest(engine, job.checkpoints)
     if loaded is None:
-        return RunState(), []
+        left = folders.names(job.checkpoints)
+        return RunState(), [f"none of {len(left)} checkpoints is whole: starts from the beginning"] if left else []
+    saved = Saved(loaded.folder, loaded.state)
+    check_same_model(saved, job.model_folder, job.model_hash, str(job.train_plan.identity["tokenizer"]))
     stream.check(loaded.state["stream"])
-    if loaded.state["model"]["hash"] != job.model_hash:
-        raise UserError(
-            f"{loaded.folder} was trained from another model than {job.model_folder}",
-            "name the same model folder again, or start a new run with --name",
-        )
     return RunState.from_dict(loaded.state["run"]), loaded.notes
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +20,62 @@ if TYPE_CHECKING:
     from distmed.train.job import Job
 
 LOCAL_OBJECT_STORE_BYTES = 256 * 2**20
+CONNECT_TIMEOUT_S = 10
 
 
-def connect() -> None:
-    """Join the cluster that RAY_ADDRESS or a running Ray job names, else start a local one."""
+@contextmanager
+def connected() -> Iterator[None]:
+    """Join the cluster that RAY_ADDRESS or a running Ray job names, else start a local one; leave it, or end it, after.
+
+    Leaving is explicit, so that what Ray still has to say goes where the rest of its output went.
+    """
     # Workers stay in the folder the run was started from, so that relative paths of a recipe mean the same everywhere.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
     import ray
 
     if ray.is_initialized():
+        yield
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True)
-    else:
+    _connect()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect() -> None:
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
         ray.init(
             address="local", include_dashboard=False, object_store_memory=LOCAL_OBJECT_STORE_BYTES, log_to_driver=True
         )
+        return
+    silent = UserError(
+        f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, mend the address, or unset RAY_ADDRESS"
+    )
+    if not _answers(address):
+        raise silent
+    try:
+        ray.init(log_to_driver=True)
+    except ConnectionError as error:
+        raise silent from error
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody listens at host:port, which Ray itself would find out in minutes; True where it says no port."""
+    from ray.util import get_node_ip_address
+
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdigit():
+        return True
+    for where in (host, get_node_ip_address()) if host in ("localhost", "127.0.0.1", "::1") else (host,):
+        with contextlib.suppress(OSError), socket.create_connection((where, int(port)), timeout=CONNECT_TIMEOUT_S):
+            return True
+    return False
 
 
 def on_gpu() -> bool:
@@ -64,6 +107,7 @@ def fit(job: Job, logbook: Any) -> Result:
 
     from distmed.train.worker import run_worker
 
+    _forget_checkpoints(job.checkpoints)
     cluster = job.recipe.cluster
     gpu = on_gpu()
     storage = Path(job.checkpoints) if "://" not in job.checkpoints else None
@@ -83,6 +127,15 @@ def fit(job: Job, logbook: Any) -> Result:
         ),
     )
     return trainer.fit()
+
+
+def _forget_checkpoints(root: str) -> None:
+    """Ray refuses a folder in which a checkpoint that it remembers is gone; which there are, the folder itself says."""
+    from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
+
+    from distmed.checkpoint.storage import Storage
+
+    (Storage.at(root) / CHECKPOINT_MANAGER_SNAPSHOT_FILENAME).remove()
 
 
 def _resources(gpu: bool) -> dict[str, float]:

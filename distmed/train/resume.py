@@ -1,0 +1,55 @@
+"""What a run goes on from: its newest complete checkpoint, and whether that is of the same model and tokenizer.
+
+The place of the checkpoints flows in; what a checkpoint says of its run, or a UserError, flows out. The driver asks before
+anything is counted or started, and each worker again of the checkpoint that it loads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distmed.checkpoint import folder as folders
+from distmed.checkpoint.marker import read_marker
+from distmed.checkpoint.storage import Storage
+from distmed.errors import UserError
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The state in a checkpoint: `run` (RunState), `stream` (its position and identity), `model` (hash, folder, …)."""
+
+    folder: str
+    state: dict[str, Any]
+
+
+def newest_saved(checkpoints: str) -> Saved | None:
+    """What the newest complete checkpoint says, None if there is none. Its tensors are not read."""
+    folder, _ = folders.newest_complete(checkpoints)
+    name = folders.parse(Storage.at(folder).name) if folder else None
+    if folder is None or name is None:
+        return None
+    return Saved(folder, read_marker(Storage.at(folder), 0, name.world).state)
+
+
+def check_same_model(saved: Saved, model_folder: str | Path, model_hash: str, tokenizer_hash: str) -> None:
+    """Raises UserError if the checkpoint began with another model or tokenizer than those of `model_folder`."""
+    if saved.state["model"]["hash"] == model_hash:
+        return
+    same_tokenizer = saved.state["stream"]["tokenizer"] == tokenizer_hash
+    what = "model" if same_tokenizer else "model and tokenizer"
+    raise UserError(
+        f"checkpoint {Storage.at(saved.folder).name} was trained from another {what} than {model_folder}",
+        f"put back what was in {saved.state['model']['folder']}, or start a new run with another --name",
+    )
+
+
+def refuse_leftovers(checkpoints: str) -> None:
+    """A new run must not go on from checkpoints that another run of its name left where checkpoints are kept."""
+    left = folders.names(checkpoints)
+    if left:
+        raise UserError(
+            f"{checkpoints} holds {len(left)} checkpoints of an earlier run of this name",
+            "give another --name, or take them away",
+        )

@@ -1,0 +1,70 @@
+"""`distmed train` through the user's door, in this process: what it says, and what it leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from distmed.cli import main
+
+NAME = "small"
+SMALL = [
+    f"name={NAME}",
+    "data.train.0.limit=100",
+    "data.eval.0.limit=30",
+    "data.seq_len=128",
+    "train.global_batch=8",
+    "train.max_steps=10",
+    "train.log_every=1",
+    "train.eval_every=10",
+    "train.linear_floor=false",
+    "checkpoint.every=4",
+]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The two lines: what is wrong, and how to mend it."""
+
+    message: str
+    hint: str
+
+
+def refusal_in(out: str, err: str) -> Refusal:
+    """The two lines in the output; they are the last, and there is no traceback."""
+    assert "Traceback" not in out + err, out + err
+    assert (out + err).count("error: ") == 1, out + err
+    error, fix = err.strip().splitlines()[-2:]
+    assert error.startswith("error: ") and fix.startswith("  fix: "), err
+    return Refusal(error.removeprefix("error: "), fix.removeprefix("  fix: "))
+
+
+class Door:
+    """`distmed train` with the small run's settings in `folder`."""
+
+    def __init__(self, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self.capfd = capfd
+
+    def status(self, *arguments: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(["train", *SMALL, *arguments])
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    def refuse(self, *arguments: str) -> Refusal:
+        """It ends with status 2 and two lines, and no file came, went or changed."""
+        before = self.files()
+        self.capfd.readouterr()
+        status = self.status(*arguments)
+        out, err = self.capfd.readouterr()
+        assert status == 2, out + err
+        assert self.files() == before
+        return refusal_in(out, err)
+
+    def files(self) -> dict[Path, tuple[int, int]]:
+        """Every file but the logs of runs, with its size and time."""
+        found = [path for path in self.folder.rglob("*") if path.is_file() and path.name != "log.txt"]
+        return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in found}

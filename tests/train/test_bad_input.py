@@ -1,0 +1,346 @@
+"""What a user got wrong is told in two lines, with status 2 and nothing left behind, before any worker starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distmed.model.builtin import make_tiny_llama
+from distmed.recipe import Cluster
+from distmed.train import preparation, workers
+from tests.train.door import NAME, Door, refusal_in
+
+TABLE = ["data.train.0.source=train.csv", "data.train.0.limit=null", "data.eval=[]", "checkpoint.best=eval/loss"]
+
+
+@pytest.fixture
+def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Door:
+    """`distmed train …` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    return Door(tmp_path, capfd)
+
+
+@pytest.fixture
+def early(door: Door, monkeypatch: pytest.MonkeyPatch) -> Door:
+    """As `door`, for what must be refused without a cluster."""
+
+    def connected() -> None:
+        raise AssertionError("a cluster was asked for before this was refused")
+
+    monkeypatch.setattr(workers, "connected", connected)
+    return door
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model folder with config and tokenizer, and without weights."""
+    make_tiny_llama(tmp_path / "model", ["fever and cough for two weeks"] * 9, vocab_size=300)
+    return tmp_path / "model"
+
+
+def write_table(path: Path, header: str, *rows: str) -> None:
+    path.write_text("\n".join([header, *rows]) + "\n")
+
+
+# ------------------------------------------------------------------ the recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "message", "hint"),
+    [
+        ("optimizer.lrr=1", "unknown recipe key: optimizer.lrr", "did you mean `lr`?"),
+        ("trian.epochs=1", "unknown recipe key: trian", "did you mean `train`?"),
+        ("data.train.0.sourse=x", "unknown recipe key: data.train.0.sourse", "did you mean `source`?"),
+        ("train.epochs=many", "train.epochs: input should be a valid number", "mend the value"),
+        ("data.packing=7.5", "data.packing: input should be a valid boolean", "mend the value"),
+        ("train.global_batch=0", "train.global_batch: input should be greater than 0", "mend the value"),
+        ("data.train.3.limit=1", "`3` is no index of a list of 1", "use 0 to 0"),
+        ("name=../elsewhere", "name: string should match pattern", "mend the value"),
+        ("checkpoint.best=diag/f1", "checkpoint.best: no evaluation gives diag/f1", "diag/macro_f1"),
+        ("tracking.wandb=sometimes", "tracking.wandb: input should be 'auto', 'online', 'offline'", "mend the value"),
+        ("deepspeed=zero7", "no such configuration: zero7", "zero3"),
+        ("checkpoint.storage_path=nobody://here", "cannot write to nobody://here", "mend it"),
+    ],
+)
+def test_a_wrong_recipe(early: Door, override: str, message: str, hint: str) -> None:
+    refusal = early.refuse(override)
+    assert message in refusal.message
+    assert hint in refusal.hint
+
+
+def test_more_workers_than_sequences_in_a_batch(early: Door) -> None:
+    refusal = early.refuse("train.global_batch=4", "--num-workers", "5")
+    assert "5 workers share train.global_batch=4" in refusal.message
+    assert "raise one or lower the other" in refusal.hint
+
+
+def test_a_best_metric_without_an_evaluation(early: Door) -> None:
+    assert "no evaluation gives diag/top1" in early.refuse("data.eval=[]", "checkpoint.best=diag/top1").message
+
+
+@pytest.mark.parametrize("mode", ["of-line", "on"])
+def test_a_misspelt_wandb_mode(early: Door, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    refusal = early.refuse()
+    assert f"WANDB_MODE={mode}" in refusal.message
+    assert "online, offline or disabled" in refusal.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "override", "both"),
+    [
+        ({"train_batch_size": 64}, "train.global_batch=8", ["train_batch_size=64", "train.global_batch=8"]),
+        ({"gradient_clipping": 0.5}, "optimizer.max_grad_norm=1", ["gradient_clipping=0.5", "max_grad_norm=1.0"]),
+        ({"optimizer": {"params": {"lr": 0.1}}}, "optimizer.lr=0.2", ["params.lr=0.1", "optimizer.lr=0.2"]),
+        ({"bf16": {"enabled": True}}, "train.precision=fp32", ["bf16.enabled=True", "train.precision=fp32"]),
+    ],
+)
+def test_a_deepspeed_file_that_contradicts_the_recipe(
+    early: Door, content: dict[str, Any], override: str, both: list[str]
+) -> None:
+    (early.folder / "mine.json").write_text(json.dumps(content))
+    refusal = early.refuse("deepspeed=mine.json", override)
+    assert all(value in refusal.message for value in both)
+    assert "make the two equal" in refusal.hint
+
+
+def test_a_deepspeed_file_that_is_none(early: Door) -> None:
+    (early.folder / "mine.json").write_text("{bf16: yes}")
+    assert "mine.json is no JSON" in early.refuse("deepspeed=mine.json").message
+    (early.folder / "mine.json").write_text('{"bf16": true}')
+    assert "bf16 is no section" in early.refuse("deepspeed=mine.json").message
+
+
+def test_a_storage_path_that_is_a_file(early: Door) -> None:
+    (early.folder / "taken").write_text("")
+    refusal = early.refuse("checkpoint.storage_path=taken/deep")
+    assert "cannot write to taken/deep" in refusal.message
+
+
+def test_checkpoints_of_an_earlier_run_where_they_are_stored(early: Door) -> None:
+    left = early.folder / "shelf" / NAME / "step-00000004-world-1-attempt-0"
+    left.mkdir(parents=True)
+    refusal = early.refuse("checkpoint.storage_path=shelf")
+    assert "holds 1 checkpoints of an earlier run" in refusal.message
+    assert left.is_dir()
+
+
+# ------------------------------------------------------------------ the run
+
+
+def test_a_run_name_that_exists(early: Door) -> None:
+    run = early.folder / "runs" / NAME
+    run.mkdir(parents=True)
+    (run / "recipe.yaml").write_text("name: small\n")
+    refusal = early.refuse()
+    assert f"run {NAME} exists already" in refusal.message
+    assert "--resume" in refusal.hint and "--name" in refusal.hint
+
+
+def test_resuming_what_was_never_started(early: Door) -> None:
+    refusal = early.refuse("--resume")
+    assert "no run to resume" in refusal.message
+    assert "without --resume" in refusal.hint
+
+
+def test_an_interrupt_before_the_first_step_leaves_nothing(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparation, "check_inputs", interrupted)
+    assert door.status() == 130
+    assert door.files() == {}
+
+
+# ------------------------------------------------------------------ the model
+
+
+def test_a_model_that_is_not_there(early: Door) -> None:
+    assert "nowhere/llama is neither a folder nor a model" in early.refuse("model.path=nowhere/llama").message
+
+
+def test_a_model_folder_without_a_tokenizer(early: Door, model: Path) -> None:
+    for file in model.glob("*token*"):
+        file.unlink()
+    refusal = early.refuse(f"model.path={model}")
+    assert "no tokenizer" in refusal.message
+    assert "save_pretrained" in refusal.hint
+
+
+def test_a_model_folder_without_weights(early: Door, model: Path) -> None:
+    refusal = early.refuse(f"model.path={model}", "model.init=pretrained")
+    assert "no weights" in refusal.message
+    assert "model.init=random" in refusal.hint
+
+
+def test_cases_longer_than_the_model_reads(early: Door, model: Path) -> None:
+    refusal = early.refuse(f"model.path={model}", "data.seq_len=2048")
+    assert "data.seq_len=2048, but llama reads at most 1024" in refusal.message
+
+
+# ------------------------------------------------------------------ the data, as far as its first case
+
+
+@pytest.mark.parametrize(
+    ("override", "message", "hint"),
+    [
+        ("data.train.0.source=gone.csv", "not found: gone.csv", "name a file"),
+        ("data.eval.0.source=gone.csv", "not found: gone.csv", "name a file"),
+        ("data.train.0.source=builtin:patience", "builtin:patience", "builtin:patients"),
+    ],
+)
+def test_a_source_that_is_not_there(early: Door, override: str, message: str, hint: str) -> None:
+    refusal = early.refuse(override)
+    assert message in refusal.message
+    assert hint in refusal.hint
+
+
+def test_a_format_that_is_unknown(early: Door) -> None:
+    write_table(early.folder / "train.csv", "text,label", "fever,flu")
+    refusal = early.refuse(*TABLE, "data.train.0.format=phenopacket")
+    assert "unknown format: phenopacket" in refusal.message
+    assert "did you mean `phenopackets`?" in refusal.hint
+
+
+def test_a_column_that_is_missing(early: Door) -> None:
+    write_table(early.folder / "train.csv", "story,diagnosis", "fever,flu")
+    refusal = early.refuse(*TABLE)
+    assert "lacks the column text" in refusal.message
+    assert "story, diagnosis" in refusal.hint
+
+
+@pytest.mark.parametrize("rows", [[], ["text,label"]])
+def test_an_empty_data_set(early: Door, rows: list[str]) -> None:
+    (early.folder / "train.csv").write_text("\n".join(rows))
+    refusal = early.refuse(*TABLE)
+    assert "train.csv holds no cases" in refusal.message
+
+
+def test_filters_that_leave_nothing(early: Door) -> None:
+    write_table(early.folder / "train.csv", "text,label,site", "fever,flu,a")
+    refusal = early.refuse(*TABLE, "data.train.0.where={site: b}")
+    assert "all were dropped: where (1)" in refusal.message
+    assert "loosen `where`" in refusal.hint
+
+
+# ------------------------------------------------------------------ what takes a pass over the data
+
+
+pass_over_data = pytest.mark.usefixtures("ray_address")
+
+
+@pass_over_data
+def test_a_row_without_a_label(door: Door) -> None:
+    write_table(door.folder / "train.csv", "text,label", "fever,flu", "a secret word,")
+    refusal = door.refuse(*TABLE)
+    assert "train.csv line 3" in refusal.message and "has no label" in refusal.message
+    assert "secret" not in refusal.message + refusal.hint
+
+
+@pass_over_data
+def test_labels_that_training_never_had(door: Door) -> None:
+    write_table(door.folder / "train.csv", "text,label", "fever,flu", "cough,croup")
+    write_table(door.folder / "eval.csv", "text,label", "itch,scabies", "fever,flu", "rash,measles", "spots,measles")
+    source = ["data.train.0.source=train.csv", "data.eval.0.source=eval.csv", "data.eval.0.limit=null"]
+    refusal = door.refuse(*source)
+    assert "3 cases have one of 2 labels that training never had" in refusal.message
+    assert "scabies" in refusal.message and "measles" in refusal.message
+    assert "data.unknown_labels=count" in refusal.hint
+
+
+@pass_over_data
+@pytest.mark.parametrize(
+    ("answer", "settings", "message"),
+    [
+        ("", [], "has no answer"),
+        ("a flu", ["data.seq_len=16", "data.long_cases=cut"], "2 cases have no token to learn from"),
+        ("a flu", ["data.seq_len=16"], "2 of 2 cases are longer than data.seq_len=16"),
+    ],
+)
+def test_every_token_is_masked(door: Door, answer: str, settings: list[str], message: str) -> None:
+    write_table(door.folder / "train.csv", "question,reply", *[f"{'fever and cough ' * 20},{answer}"] * 2)
+    columns = ["task=generate", "data.train.0.columns={text: question, answer: reply}"]
+    refusal = door.refuse(*TABLE, *columns, *settings)
+    assert message in refusal.message
+    assert "fever" not in refusal.message + refusal.hint
+
+
+@pass_over_data
+def test_a_generator_without_labels_has_no_diagnosis_to_be_best_at(door: Door) -> None:
+    write_table(door.folder / "train.csv", "question,reply", "what helps,rest", "what else,tea")
+    source = "{source: train.csv, columns: {text: question, answer: reply}}"
+    settings = ["task=generate", f"data.train=[{source}]", f"data.eval=[{source}]", "checkpoint.best=diag/top1"]
+    refusal = door.refuse(*settings)
+    assert "no evaluation gives diag/top1" in refusal.message and "eval/loss" in refusal.hint
+
+
+# ------------------------------------------------------------------ the cluster
+
+
+@pass_over_data
+def test_more_workers_than_the_cluster_has(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_job(*_: Any, **__: Any) -> None:
+        raise AssertionError("the data was read before the cluster was found too small")
+
+    monkeypatch.setattr(preparation, "make_job", make_job)
+    refusal = door.refuse("--num-workers", "7")
+    assert "7 workers want a CPU each, the cluster has 4 (waited 0 s)" in refusal.message
+    assert "--num-workers to 4" in refusal.hint
+
+
+@pass_over_data
+def test_the_wait_for_workers_is_as_long_as_asked() -> None:
+    from distmed.errors import UserError
+
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"waited 3 s"):
+        workers.wait_for_room(Cluster(num_workers=7, wait_s=3))
+    assert time.monotonic() - started >= 3
+
+
+@pass_over_data
+def test_a_host_that_comes_while_waited_for_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    sizes: Iterator[int] = iter([1, 1, 1, 7, 7, 7])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(next(sizes))})
+    workers.wait_for_room(Cluster(num_workers=7, wait_s=60))
+
+
+# ------------------------------------------------------------------ as a process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["optimizer.lrr=1"], {}, "unknown recipe key: optimizer.lrr"),
+        (["recipes/mine.yaml"], {}, "recipe not found: recipes/mine.yaml"),
+        (["data.train.0.source=gone.csv"], {}, "not found: gone.csv"),
+        (["--num-workers", "7", "train.global_batch=8"], {}, "7 workers want a CPU each, the cluster has 4"),
+        ([], {"RAY_ADDRESS": "127.0.0.1:1"}, "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1"),
+    ],
+)
+def test_a_process_ends_with_two_lines(
+    tmp_path: Path, ray_address: str, arguments: list[str], environment: dict[str, str], message: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "distmed", "train", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "RAY_ADDRESS": ray_address, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert message in refusal_in(ended.stdout, ended.stderr).message
+    assert [path for path in tmp_path.rglob("*") if path.name != "runs"] == []
