@@ -64,7 +64,7 @@ class Saver:
 
     def _upload(self, taken: Snapshot, checkpoint: Any, protect: str | None, upload: Future[None]) -> Any:
         try:
-            taken.write(checkpoint.path)
+            taken.write(checkpoint.path, checkpoint.filesystem)
             if dist.get_rank() == 0:
                 folders.prune(self.job.checkpoints, keep=self.job.recipe.checkpoint.keep, protect=protect)
         except UserError as error:
@@ -85,10 +85,16 @@ def restore(job: Job, engine: DeepSpeedEngine, stream: Stream) -> tuple[RunState
 
     Raises UserError where the checkpoint was made with another model, tokenizer or data.
     """
+    # The recipe at hand decides, not the one that the checkpoint was made with: it may have been changed for the resume.
+    settings = [
+        {key: value for key, value in group.items() if key != "params"} for group in engine.optimizer.param_groups
+    ]
     loaded = load_newest(engine, job.checkpoints)
     if loaded is None:
         left = folders.names(job.checkpoints)
         return RunState(), [f"none of {len(left)} checkpoints is whole: starts from the beginning"] if left else []
+    for group, setting in zip(engine.optimizer.param_groups, settings, strict=True):
+        group.update(setting)
     saved = Saved(loaded.folder, loaded.state)
     check_same_model(saved, job.model_folder, job.model_hash, str(job.train_plan.identity["tokenizer"]))
     stream.check(loaded.state["stream"])
