@@ -50,9 +50,7 @@ class Source(Section):
     source: str = Field(
         description="A file, a glob, a folder, a hub id, s3://… gs://… hf://…, or builtin:patients/train."
     )
-    format: str = Field(
-        "columns", description="How a row becomes a case: a known data set by name, or `columns`."
-    )
+    format: str = Field("columns", description="How a row becomes a case: a known data set by name, or `columns`.")
     where: dict[str, Any] = Field({}, description="Keep only rows whose columns have these values.")
     columns: dict[str, str] = Field(
         {}, description="For the format `columns`: which column is text, label, id, group, …"
