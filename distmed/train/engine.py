@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimizer step gave, equal on every worker."""
+    """What one optimizer step gave, equal on every worker.
+
+    `bad_case_ids`: those of the micro-batches whose loss is not finite; of all, where only gradients are not.
+    """
 
     loss: float
     lr: float
@@ -122,16 +125,16 @@ def train_step(
         grad_norm=float(grad_norm) if grad_norm is not None else float("nan"),
         stop=stop > 0,
         finite=finite,
-        bad_case_ids=_bad_cases(step.micro_batches, losses_M) if bad else [],
+        bad_case_ids=[] if finite else _bad_cases(step.micro_batches, losses_M, every=not bad),
     )
 
 
-def _bad_cases(batches: list[MicroBatch], losses_M: Tensor) -> list[str]:
-    """The cases of every worker's micro-batches whose loss is not finite. A collective: all workers call it."""
+def _bad_cases(batches: list[MicroBatch], losses_M: Tensor, *, every: bool) -> list[str]:
+    """The cases of `every` micro-batch, or of those whose loss is not finite. A collective: all workers call it."""
     mine = [
         case
         for batch, loss in zip(batches, losses_M, strict=True)
-        if not batch.masked and not torch.isfinite(loss)
+        if not batch.masked and (every or not torch.isfinite(loss))
         for case in batch.case_ids
     ]
     gathered: list[Any] = [None] * dist.get_world_size()

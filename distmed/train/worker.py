@@ -5,6 +5,7 @@ Read it from top to bottom: device, data, model, resume, steps. Every collective
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import ray
@@ -16,7 +17,7 @@ from distmed.model.load import load_model, load_tokenizer
 from distmed.stream.stream import Stream
 from distmed.stream.weights import log_prior
 from distmed.train.deepspeed_config import resolve_config
-from distmed.train.engine import build_engine, start_process_group, train_step, worker_device
+from distmed.train.engine import StepResult, build_engine, start_process_group, train_step, worker_device
 from distmed.train.evaluation import Evaluator
 from distmed.train.hardware import peak_flops
 from distmed.train.job import Job
@@ -78,7 +79,7 @@ def train(job: Job, logbook: Any) -> None:
         meter.step_done(step.tokens, step.cases)
         if not result.finite:
             if first:
-                ray.get(logbook.fatal.remote("run", *not_finite(state.step, result.bad_case_ids)))
+                ray.get(logbook.fatal.remote("run", *not_finite(state.step, result)))
             return
         stop = result.stop or state.step >= job.total_steps
 
@@ -113,9 +114,11 @@ def train(job: Job, logbook: Any) -> None:
         ray.get(logbook.done.remote({"state": state.to_dict(), "speed": meter.summary(), "stopped": stopped}))
 
 
-def not_finite(step: int, case_ids: list[str]) -> tuple[str, str]:
-    what = f"the loss of step {step} is not finite; cases in it: {one_of(case_ids)}"
+def not_finite(step: int, result: StepResult) -> tuple[str, str]:
+    """What to tell of a step whose loss or gradients are not finite, and what to do."""
+    what = "gradients" if math.isfinite(result.loss) else "loss"
     return (
-        what if case_ids else f"the gradients of step {step} are not finite",
+        f"the {what} of step {step} {'are' if what == 'gradients' else 'is'} not finite; cases in it: "
+        f"{one_of(result.bad_case_ids)}",
         "the last good checkpoint is kept: lower optimizer.lr or look at these cases, then --resume",
     )
