@@ -5,6 +5,7 @@ Signals end here: Ctrl-C once asks the workers to finish their step and save; a 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -35,18 +36,22 @@ def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
 
     Raises UserError for what the user can mend. If that is found before the workers start, nothing of the run is left.
     """
-    from distmed.checkpoint.storage import is_disk_full
-
     run_dir = RunDir(Path("runs") / recipe.name)
     _check_run(run_dir, resume)
     try:
         return _run(recipe, run_dir, resume=resume, verbose=verbose)
-    except OSError as error:
-        if not is_disk_full(error):
+    except Exception as error:
+        if not _is_disk_full(error):
             raise
-        raise UserError(
-            f"no space left on the disk of {error.filename or run_dir.path}", "free some, or start where there is more"
-        ) from error
+        where = getattr(error, "filename", None) or run_dir.path
+        raise UserError(f"no space left on the disk of {where}", "free some, or start where there is more") from error
+
+
+def _is_disk_full(error: Exception) -> bool:
+    from distmed.checkpoint.storage import is_disk_full
+
+    # Libraries written in Rust, such as tokenizers, have it in the text only.
+    return is_disk_full(error) if isinstance(error, OSError) else f"os error {errno.ENOSPC}" in str(error)
 
 
 def _run(recipe: Recipe, run_dir: RunDir, *, resume: bool, verbose: bool) -> int:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.train.door import NAME, SMALL, Door
+
 
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
@@ -84,3 +86,29 @@ def train(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., Run]:
         return Run(start.folder / "runs" / name)  # type: ignore[attr-defined]
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def small(train: Callable[..., Run]) -> Run:
+    """The small run, finished; for tests that go on from a copy of it."""
+    return train(NAME, *SMALL, env={"WANDB_MODE": "disabled"})
+
+
+@pytest.fixture
+def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Door:
+    """`distmed train …` in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    return Door(tmp_path, capfd)
+
+
+@pytest.fixture
+def early(door: Door, monkeypatch: pytest.MonkeyPatch) -> Door:
+    """As `door`, for what must be refused without a cluster."""
+    from distmed.train import workers
+
+    def connected() -> None:
+        raise AssertionError("a cluster was asked for before this was refused")
+
+    monkeypatch.setattr(workers, "connected", connected)
+    return door

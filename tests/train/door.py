@@ -65,6 +65,8 @@ class Door:
         return refusal_in(out, err)
 
     def files(self) -> dict[Path, tuple[int, int]]:
-        """Every file but the logs of runs, with its size and time."""
-        found = [path for path in self.folder.rglob("*") if path.is_file() and path.name != "log.txt"]
+        """Size and time of every file, but for the log and the token cache of a run that goes on."""
+        goes_on = [run.parent for run in self.folder.glob("runs/*/recipe.yaml")]
+        aside = tuple(f"{run}/{name}" for run in goes_on for name in ("log.txt", "data/"))
+        found = [path for path in self.folder.rglob("*") if path.is_file() and not str(path).startswith(aside)]
         return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in found}

@@ -18,37 +18,12 @@ from distmed.recipe import Cluster
 from distmed.train import preparation, workers
 from tests.train.door import NAME, Door, refusal_in
 
-TABLE = ["data.train.0.source=train.csv", "data.train.0.limit=null", "data.eval=[]", "checkpoint.best=eval/loss"]
-
-
-@pytest.fixture
-def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Door:
-    """`distmed train …` in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    return Door(tmp_path, capfd)
-
-
-@pytest.fixture
-def early(door: Door, monkeypatch: pytest.MonkeyPatch) -> Door:
-    """As `door`, for what must be refused without a cluster."""
-
-    def connected() -> None:
-        raise AssertionError("a cluster was asked for before this was refused")
-
-    monkeypatch.setattr(workers, "connected", connected)
-    return door
-
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A model folder with config and tokenizer, and without weights."""
     make_tiny_llama(tmp_path / "model", ["fever and cough for two weeks"] * 9, vocab_size=300)
     return tmp_path / "model"
-
-
-def write_table(path: Path, header: str, *rows: str) -> None:
-    path.write_text("\n".join([header, *rows]) + "\n")
 
 
 # ------------------------------------------------------------------ the recipe
@@ -187,106 +162,10 @@ def test_cases_longer_than_the_model_reads(early: Door, model: Path) -> None:
     assert "data.seq_len=2048, but llama reads at most 1024" in refusal.message
 
 
-# ------------------------------------------------------------------ the data, as far as its first case
-
-
-@pytest.mark.parametrize(
-    ("override", "message", "hint"),
-    [
-        ("data.train.0.source=gone.csv", "not found: gone.csv", "name a file"),
-        ("data.eval.0.source=gone.csv", "not found: gone.csv", "name a file"),
-        ("data.train.0.source=builtin:patience", "builtin:patience", "builtin:patients"),
-    ],
-)
-def test_a_source_that_is_not_there(early: Door, override: str, message: str, hint: str) -> None:
-    refusal = early.refuse(override)
-    assert message in refusal.message
-    assert hint in refusal.hint
-
-
-def test_a_format_that_is_unknown(early: Door) -> None:
-    write_table(early.folder / "train.csv", "text,label", "fever,flu")
-    refusal = early.refuse(*TABLE, "data.train.0.format=phenopacket")
-    assert "unknown format: phenopacket" in refusal.message
-    assert "did you mean `phenopackets`?" in refusal.hint
-
-
-def test_a_column_that_is_missing(early: Door) -> None:
-    write_table(early.folder / "train.csv", "story,diagnosis", "fever,flu")
-    refusal = early.refuse(*TABLE)
-    assert "lacks the column text" in refusal.message
-    assert "story, diagnosis" in refusal.hint
-
-
-@pytest.mark.parametrize("rows", [[], ["text,label"]])
-def test_an_empty_data_set(early: Door, rows: list[str]) -> None:
-    (early.folder / "train.csv").write_text("\n".join(rows))
-    refusal = early.refuse(*TABLE)
-    assert "train.csv holds no cases" in refusal.message
-
-
-def test_filters_that_leave_nothing(early: Door) -> None:
-    write_table(early.folder / "train.csv", "text,label,site", "fever,flu,a")
-    refusal = early.refuse(*TABLE, "data.train.0.where={site: b}")
-    assert "all were dropped: where (1)" in refusal.message
-    assert "loosen `where`" in refusal.hint
-
-
-# ------------------------------------------------------------------ what takes a pass over the data
-
-
-pass_over_data = pytest.mark.usefixtures("ray_address")
-
-
-@pass_over_data
-def test_a_row_without_a_label(door: Door) -> None:
-    write_table(door.folder / "train.csv", "text,label", "fever,flu", "a secret word,")
-    refusal = door.refuse(*TABLE)
-    assert "train.csv line 3" in refusal.message and "has no label" in refusal.message
-    assert "secret" not in refusal.message + refusal.hint
-
-
-@pass_over_data
-def test_labels_that_training_never_had(door: Door) -> None:
-    write_table(door.folder / "train.csv", "text,label", "fever,flu", "cough,croup")
-    write_table(door.folder / "eval.csv", "text,label", "itch,scabies", "fever,flu", "rash,measles", "spots,measles")
-    source = ["data.train.0.source=train.csv", "data.eval.0.source=eval.csv", "data.eval.0.limit=null"]
-    refusal = door.refuse(*source)
-    assert "3 cases have one of 2 labels that training never had" in refusal.message
-    assert "scabies" in refusal.message and "measles" in refusal.message
-    assert "data.unknown_labels=count" in refusal.hint
-
-
-@pass_over_data
-@pytest.mark.parametrize(
-    ("answer", "settings", "message"),
-    [
-        ("", [], "has no answer"),
-        ("a flu", ["data.seq_len=16", "data.long_cases=cut"], "2 cases have no token to learn from"),
-        ("a flu", ["data.seq_len=16"], "2 of 2 cases are longer than data.seq_len=16"),
-    ],
-)
-def test_every_token_is_masked(door: Door, answer: str, settings: list[str], message: str) -> None:
-    write_table(door.folder / "train.csv", "question,reply", *[f"{'fever and cough ' * 20},{answer}"] * 2)
-    columns = ["task=generate", "data.train.0.columns={text: question, answer: reply}"]
-    refusal = door.refuse(*TABLE, *columns, *settings)
-    assert message in refusal.message
-    assert "fever" not in refusal.message + refusal.hint
-
-
-@pass_over_data
-def test_a_generator_without_labels_has_no_diagnosis_to_be_best_at(door: Door) -> None:
-    write_table(door.folder / "train.csv", "question,reply", "what helps,rest", "what else,tea")
-    source = "{source: train.csv, columns: {text: question, answer: reply}}"
-    settings = ["task=generate", f"data.train=[{source}]", f"data.eval=[{source}]", "checkpoint.best=diag/top1"]
-    refusal = door.refuse(*settings)
-    assert "no evaluation gives diag/top1" in refusal.message and "eval/loss" in refusal.hint
-
-
 # ------------------------------------------------------------------ the cluster
 
 
-@pass_over_data
+@pytest.mark.usefixtures("ray_address")
 def test_more_workers_than_the_cluster_has(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     def make_job(*_: Any, **__: Any) -> None:
         raise AssertionError("the data was read before the cluster was found too small")
@@ -297,7 +176,7 @@ def test_more_workers_than_the_cluster_has(door: Door, monkeypatch: pytest.Monke
     assert "--num-workers to 4" in refusal.hint
 
 
-@pass_over_data
+@pytest.mark.usefixtures("ray_address")
 def test_the_wait_for_workers_is_as_long_as_asked() -> None:
     from distmed.errors import UserError
 
@@ -307,7 +186,7 @@ def test_the_wait_for_workers_is_as_long_as_asked() -> None:
     assert time.monotonic() - started >= 3
 
 
-@pass_over_data
+@pytest.mark.usefixtures("ray_address")
 def test_a_host_that_comes_while_waited_for_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 

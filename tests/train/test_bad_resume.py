@@ -1,0 +1,99 @@
+"""A run goes on only from what it began with, and from the newest checkpoint that is whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.train.conftest import Run
+from tests.train.door import NAME, SMALL, Door
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run(small: Run, tmp_path: Path) -> Run:
+    """A copy of the small run, where `door` finds it."""
+    shutil.copytree(small.path, tmp_path / "runs" / NAME)
+    return Run(tmp_path / "runs" / NAME)
+
+
+@pytest.fixture
+def base(run: Run, tmp_path: Path) -> Path:
+    """The run's model folder, copied to be changed."""
+    return Path(shutil.copytree(run.path / "base", tmp_path / "base"))
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def truncate(run: Run, checkpoint: str) -> None:
+    file = next((run.path / "checkpoints" / checkpoint).glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def test_another_model(run: Run, base: Path, early: Door) -> None:
+    change(base / "config.json", num_hidden_layers=2)
+    refusal = early.refuse("--resume", f"model.path={base}")
+    assert f"{run.checkpoints[-1]} was trained from another model than {base}" in refusal.message
+    assert "put back" in refusal.hint and "--name" in refusal.hint
+
+
+def test_another_tokenizer(run: Run, base: Path, early: Door) -> None:
+    (base / "chat_template.jinja").write_text("{{ messages }}")
+    refusal = early.refuse("--resume", f"model.path={base}")
+    assert f"was trained from another model and tokenizer than {base}" in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.train.0.limit=90", "data manifest (was "),
+        ("data.seq_len=120", "data.seq_len (was 128, now 120)"),
+        ("train.seed=7", "train.seed (was 1, now 7)"),
+    ],
+)
+@pytest.mark.usefixtures("run", "ray_address")
+def test_other_data(door: Door, override: str, said: str) -> None:
+    refusal = door.refuse("--resume", override)
+    assert "another stream of cases" in refusal.message and said in refusal.message
+    assert "set it back" in refusal.hint and "another name" in refusal.hint
+
+
+def test_a_truncated_checkpoint_is_passed_over_and_said_so(small: Run, resumed: Callable[..., tuple[Run, str]]) -> None:
+    newest, before = small.checkpoints[-1], small.checkpoints[-2]
+    run, output = resumed("cut-newest", newest)
+    assert f"note: skipped {newest}: " in output and " bytes" in output
+    assert f"note: resumed after step {int(before.split('-')[1])}" in output
+    assert run.losses == small.losses
+    assert run.summary["eval"] == small.summary["eval"]
+
+
+def test_a_run_without_a_whole_checkpoint_begins_again_and_says_so(
+    small: Run, resumed: Callable[..., tuple[Run, str]]
+) -> None:
+    run, output = resumed("cut-all", *small.checkpoints)
+    assert f"note: none of {len(small.checkpoints)} checkpoints is whole: starts from the beginning" in output
+    assert run.losses == small.losses
+
+
+@pytest.fixture
+def resumed(small: Run, start: Callable[..., Any]) -> Callable[..., tuple[Run, str]]:
+    """A copy of the small run with some checkpoints truncated, resumed to its end; and what was said."""
+
+    def resume(name: str, *truncated: str) -> tuple[Run, str]:
+        run = Run(Path(shutil.copytree(small.path, small.path.parent / name)))
+        for checkpoint in truncated:
+            truncate(run, checkpoint)
+        process = start(*SMALL, "--name", name, "--resume", env={"WANDB_MODE": "disabled"})
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, output
+        return run, output
+
+    return resume

@@ -1,0 +1,141 @@
+"""What goes wrong while workers train ends the run once, says why, and keeps the checkpoints there are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from distmed.checkpoint.folder import verify
+from distmed.train.engine import StepResult
+from distmed.train.worker import not_finite
+from tests.train.conftest import Run
+from tests.train.door import SMALL, Door, Refusal, refusal_in
+
+pytestmark = pytest.mark.slow
+
+Ended = tuple[Run, int, str]
+
+
+@pytest.fixture
+def ended(start: Callable[..., Any]) -> Callable[..., Ended]:
+    """A run to its end: its folder, the exit status and what was said."""
+
+    def run_to_end(name: str, *arguments: str) -> Ended:
+        process = start(*SMALL, *arguments, "--name", name, env={"WANDB_MODE": "disabled"})
+        output, _ = process.communicate(timeout=400)
+        return Run(start.folder / "runs" / name), process.returncode, output  # type: ignore[attr-defined]
+
+    return run_to_end
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Make a disk of some size, such as 30m."""
+    mounted: list[Path] = []
+
+    def mount(size: str) -> Path:
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True, text=True
+        )
+        if made.returncode:
+            pytest.skip(f"a small disk cannot be mounted here: {made.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def user_error(run: Run, status: int, output: str) -> Refusal:
+    """A mistake of the user, met by a worker: told as one, without a restart, and the run's folder stays."""
+    assert status == 2, output
+    assert "restart" not in output
+    assert (run.path / "recipe.yaml").is_file() and (run.path / "log.txt").is_file()
+    return refusal_in("", output)
+
+
+def test_a_disk_that_fills_up(ended: Callable[..., Ended], tiny_disk: Callable[[str], Path]) -> None:
+    disk = tiny_disk("40m")  # a checkpoint has 24 MB
+    run, status, output = ended("disk", f"checkpoint.storage_path={disk}", "checkpoint.keep=2")
+    refusal = user_error(run, status, output)
+    assert "no space left for the checkpoint" in refusal.message and str(disk) in refusal.message
+    assert "--resume" in refusal.hint
+    kept = [path for path in (disk / "disk").glob("step-*") if any(path.iterdir())]
+    assert [path.name for path in kept] == ["step-00000004-world-1-attempt-0"]
+    assert verify(kept[0]) is None
+
+
+@pytest.mark.usefixtures("ray_address")
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("64k", "cannot write shards into "),
+        ("256k", "no space left on the disk of "),
+        ("700k", "the token ids need about "),
+    ],
+)
+def test_a_disk_too_small_to_begin(
+    door: Door, tiny_disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, size: str, message: str
+) -> None:
+    door.folder = tiny_disk(size)
+    monkeypatch.chdir(door.folder)
+    refusal = door.refuse("data.train.0.limit=3000")
+    assert message in refusal.message
+    assert "free some" in refusal.hint or "make room" in refusal.hint
+
+
+def test_the_loss_is_named_where_it_is_what_is_not_finite() -> None:
+    result = StepResult(loss=float("nan"), lr=1.0, grad_norm=1.0, stop=False, finite=False, bad_case_ids=["a", "b"])
+    assert not_finite(7, result)[0] == "the loss of step 7 is not finite; cases in it: a, b"
+
+
+def test_a_step_that_is_not_finite(ended: Callable[..., Ended]) -> None:
+    run, status, output = ended("infinite", "optimizer.lr=1e30", "optimizer.warmup=0", "checkpoint.every=1")
+    assert status == 1, output
+    assert "the gradients of step 2 are not finite; cases in it: train-" in output
+    assert "the last good checkpoint is kept" in output
+    assert "restart" not in output
+    assert run.checkpoints == ["step-00000001-world-1-attempt-0"]
+    assert verify(run.path / "checkpoints" / run.checkpoints[0]) is None
+
+
+def test_weights_that_do_not_fit_their_config(small: Run, ended: Callable[..., Ended], tmp_path: Path) -> None:
+    model = Path(shutil.copytree(small.path / "model", tmp_path / "model"))
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 5}))
+    refusal = user_error(*ended("unfit", f"model.path={model}", "model.init=pretrained"))
+    assert "its weights lack" in refusal.message
+    assert "model.init=random" in refusal.hint
+
+
+def test_a_second_interrupt_ends_everything_at_once(start: Callable[..., Any]) -> None:
+    arguments = [*SMALL, "train.max_steps=100000", "train.epochs=100000", "train.eval_every=100000"]
+    process = start(*arguments, "--name", "twice", env={"WANDB_MODE": "disabled", "RAY_ADDRESS": ""})
+    run = Run(start.folder / "runs" / "twice")  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 300
+    while not (run.path / "metrics.jsonl").exists() or len(run.losses) < 2:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.2)
+    children = psutil.Process(process.pid).children(recursive=True)
+    (worker,) = [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+    worker.suspend()  # it hangs, so that the first interrupt alone would wait for it
+    process.send_signal(signal.SIGINT)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    _, alive = psutil.wait_procs(children, timeout=120)
+    assert alive == []
