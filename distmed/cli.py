@@ -44,17 +44,21 @@ def train(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray, DeepSpeed and the workers print.")] = False,
 ) -> None:
-    """Fine-tune a model. Without a recipe: the built-in smoke run."""
+    """Fine-tune a model. Without a recipe: with that of the run to resume, or else the built-in smoke run."""
     from distmed.recipe import load_recipe
-    from distmed.train.driver import run
+    from distmed.train.driver import run, run_folder
 
     words = arguments or []
-    path = Path(words[0]) if words and "=" not in words[0] else shipped.folder("recipes") / "smoke.yaml"
-    overrides = words if "=" in (words or [""])[0] else words[1:]
+    path = Path(words[0]) if words and "=" not in words[0] else None
+    overrides = words if path is None else words[1:]
     if num_workers is not None:
         overrides = [*overrides, f"cluster.num_workers={num_workers}"]
     if name is not None:
         overrides = [*overrides, f"name={name}"]
+    if path is None:
+        names = ["smoke", *(word.removeprefix("name=") for word in overrides if word.startswith("name="))]
+        earlier = run_folder(names[-1]).recipe
+        path = earlier if resume and earlier.is_file() else shipped.folder("recipes") / "smoke.yaml"
     raise typer.Exit(run(load_recipe(path, overrides), resume=resume, verbose=verbose))
 
 

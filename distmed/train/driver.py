@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from distmed.train.job import Job
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
-LAST_WORDS_S = 60
-"""How long workers have to end, after one of them said why the run cannot go on."""
+SAY_WAIT_AFTER_S = 10
+
+
+def run_folder(name: str) -> RunDir:
+    """Runs are kept below the folder that distmed is started in."""
+    return RunDir(Path("runs") / name)
 
 
 def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
@@ -36,7 +40,7 @@ def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
 
     Raises UserError for what the user can mend. If that is found before the workers start, nothing of the run is left.
     """
-    run_dir = RunDir(Path("runs") / recipe.name)
+    run_dir = run_folder(recipe.name)
     _check_run(run_dir, resume)
     try:
         return _run(recipe, run_dir, resume=resume, verbose=verbose)
@@ -151,12 +155,18 @@ class _Outcome:
         self.fatal: dict[str, Any] | None = None
         self.error: BaseException | None = None
         self.restarts = 0
-        self._told_at = 0.0
+        self._ends_since: float | None = None
+        self._waits_said = False
 
-    def overdue(self) -> bool:
-        """A worker that met a mistake of the user has ended, and others may wait for it in a collective."""
-        user = self.fatal is not None and self.fatal["reason"] == "user"
-        return user and time.monotonic() - self._told_at > LAST_WORDS_S
+    def overdue(self, limit_s: float, progress: Progress) -> bool:
+        """A worker that met a mistake of the user has ended, but others may wait for it in a collective."""
+        if self._ends_since is None:
+            return False
+        waited = time.monotonic() - self._ends_since
+        if waited > SAY_WAIT_AFTER_S and not self._waits_said:
+            self._waits_said = True
+            progress.note(f"a worker gave up; the others have {limit_s:g} s to end")
+        return waited > limit_s
 
     def take(self, event: dict[str, Any], progress: Progress) -> None:
         match event["kind"]:
@@ -171,7 +181,8 @@ class _Outcome:
                 progress.note(event["text"])
             case "fatal":
                 self.fatal = self.fatal or event
-                self._told_at = time.monotonic()
+                if event["reason"] == "user" and self._ends_since is None:
+                    self._ends_since = time.monotonic()
             case "done":
                 self.result = event["result"]
 
@@ -193,7 +204,7 @@ def _watch(job: Job, logbook: Any, progress: Progress) -> _Outcome:
     thread = threading.Thread(target=fit, name="trainer", daemon=True)
     with _stop_on_signal(logbook, progress):
         thread.start()
-        while thread.is_alive() and not outcome.overdue():
+        while thread.is_alive() and not outcome.overdue(job.recipe.cluster.stall_timeout_s, progress):
             thread.join(0.25)
             for event in ray.get(logbook.news.remote()):
                 outcome.take(event, progress)

@@ -47,11 +47,16 @@ def start_process_group(device: torch.device, timeout_s: float) -> None:
     """Hand the process group that Ray Train made to DeepSpeed, with an explicit timeout."""
     import deepspeed
 
+    # On a CPU DeepSpeed would compile a shared-memory all-reduce here, which inference uses and training never calls. If that
+    # is killed it leaves a lock behind, for which every later run would wait without end.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(
         dist_backend="nccl" if device.type == "cuda" else "gloo",
         timeout=datetime.timedelta(seconds=timeout_s),
         verbose=False,
     )
+    # Where a host's number of workers is not told, DeepSpeed's CPU accelerator runs `numactl` at each reduction to count them.
+    os.environ["LOCAL_SIZE"] = os.environ.get("LOCAL_WORLD_SIZE", "1")
 
 
 def build_engine(model: Diagnoser, recipe: Recipe, config: dict[str, Any]) -> DeepSpeedEngine:

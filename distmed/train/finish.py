@@ -43,7 +43,7 @@ def finish(job: Job, result: dict[str, Any], *, wall_s: float, restarts: int, pr
         progress.note(f"stopped after step {state['step']} with a checkpoint saved; go on with --resume")
         return summary
     with progress.phase("exporting the model"):
-        export_checkpoint(_checkpoint(job, state["best"]), job.run.model)
+        export_checkpoint(_checkpoint(job, state["best"], progress), job.run.model)
         difference = compare(job.run, state["best"]["step"]) if state["best"] else None
         write_card(job, summary)
     if difference is not None:
@@ -64,12 +64,13 @@ def _write(run: RunDir, summary: dict[str, Any]) -> None:
     run.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
-def _checkpoint(job: Job, best: dict[str, Any] | None) -> str:
+def _checkpoint(job: Job, best: dict[str, Any] | None, progress: Progress) -> str:
     root = Path(job.checkpoints) if "://" not in job.checkpoints else job.checkpoints
     if best is not None:
         for found in reversed(folders.names(root)):
             if found.step == best["step"] and folders.is_complete(f"{job.checkpoints}/{found}"):
                 return f"{job.checkpoints}/{found}"
+        progress.note(f"the checkpoint of the best evaluation, step {best['step']}, is gone: exporting the newest")
     newest, _ = folders.newest_complete(root)
     if newest is None:
         raise UserError(f"no complete checkpoint in {job.checkpoints}", f"see {job.run.log}, then go on with --resume")

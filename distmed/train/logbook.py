@@ -52,7 +52,12 @@ class Logbook:
         """One step; `shown` ones go to metrics.jsonl and W&B, the others only move the live line."""
         self.last_step = max(self.last_step, step)
         if shown:
-            self.tracker.log(step, metrics | evaluation)
+            try:
+                self.tracker.log(step, metrics | evaluation)
+            except OSError as error:
+                # Nobody waits for the answer to this call: unsaid, the rest of the curve would be missing.
+                self.stop = True
+                self.fatal("user", f"cannot write {self.run.metrics}: {error.strerror}", "make room, then --resume")
         self._tell("step", step=step, metrics=metrics, shown=shown)
         if evaluation:
             self._tell("evaluation", step=step, metrics=evaluation)

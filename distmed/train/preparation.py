@@ -66,6 +66,8 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
         train = [open_source(source, run_dir.data) for source in recipe.data.train]
         evaluation = [open_source(source, run_dir.data) for source in recipe.data.eval]
     labels, names = label_index(train)
+    if recipe.task == "classify" and len(labels) == 1:
+        raise UserError(f"every case in data.train has the label {names[0]}", "give it cases of at least two")
     _check_metric(recipe, labels)
     if recipe.model.path == TINY_LLAMA:
         with progress.phase("making the built-in model"):

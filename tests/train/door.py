@@ -42,15 +42,16 @@ def refusal_in(out: str, err: str) -> Refusal:
 
 
 class Door:
-    """`distmed train` with the small run's settings in `folder`."""
+    """`distmed train` in `folder`, with the small run's settings."""
 
     def __init__(self, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
         self.capfd = capfd
+        self.settings = SMALL
 
     def status(self, *arguments: str) -> int:
         with pytest.raises(SystemExit) as ended:
-            main(["train", *SMALL, *arguments])
+            main(["train", *self.settings, *arguments])
         assert isinstance(ended.value.code, int)
         return ended.value.code
 

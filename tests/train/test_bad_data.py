@@ -73,6 +73,12 @@ def test_a_row_without_a_label(door: Door) -> None:
 
 
 @pass_over_data
+def test_a_single_label(door: Door) -> None:
+    write_table(door.folder / "train.csv", "text,label", "fever,flu", "cough,flu")
+    assert "every case in data.train has the label flu" in door.refuse(*TABLE).message
+
+
+@pass_over_data
 def test_labels_that_training_never_had(door: Door) -> None:
     write_table(door.folder / "train.csv", "text,label", "fever,flu", "cough,croup")
     write_table(door.folder / "eval.csv", "text,label", "itch,scabies", "fever,flu", "rash,measles", "spots,measles")

@@ -121,6 +121,11 @@ def test_a_run_name_that_exists(early: Door) -> None:
     assert "--resume" in refusal.hint and "--name" in refusal.hint
 
 
+def test_a_folder_that_cannot_be_written_to(early: Door) -> None:
+    (early.folder / "runs").write_text("")
+    assert "cannot write to " in early.refuse().message
+
+
 def test_resuming_what_was_never_started(early: Door) -> None:
     refusal = early.refuse("--resume")
     assert "no run to resume" in refusal.message

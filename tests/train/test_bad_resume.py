@@ -66,6 +66,13 @@ def test_other_data(door: Door, override: str, said: str) -> None:
     assert "set it back" in refusal.hint and "another name" in refusal.hint
 
 
+@pytest.mark.usefixtures("run", "ray_address")
+def test_a_run_is_resumed_by_its_own_recipe_where_none_is_named(door: Door) -> None:
+    door.settings = ["--name", NAME]
+    refusal = door.refuse("--resume", "train.seed=7")
+    assert refusal.message.endswith("another stream of cases: train.seed (was 1, now 7)")
+
+
 def test_a_truncated_checkpoint_is_passed_over_and_said_so(small: Run, resumed: Callable[..., tuple[Run, str]]) -> None:
     newest, before = small.checkpoints[-1], small.checkpoints[-2]
     run, output = resumed("cut-newest", newest)

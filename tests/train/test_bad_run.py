@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +17,11 @@ from typing import Any
 import psutil
 import pytest
 
+from distmed import shipped
 from distmed.checkpoint.folder import verify
+from distmed.recipe import load_recipe
 from distmed.train.engine import StepResult
+from distmed.train.logbook import Logbook
 from distmed.train.worker import not_finite
 from tests.train.conftest import Run
 from tests.train.door import SMALL, Door, Refusal, refusal_in
@@ -120,8 +126,59 @@ def test_weights_that_do_not_fit_their_config(small: Run, ended: Callable[..., E
     assert "model.init=random" in refusal.hint
 
 
+def training(above: psutil.Process) -> list[psutil.Process]:
+    """Processes of workers below `above`."""
+    return [child for child in above.children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
+
+
+LONELY = """
+import sys, time, ray
+from distmed.cli import main
+from distmed.train import worker
+
+def run_worker(config):
+    if ray.train.get_context().get_world_rank() == 0:
+        ray.get(config["logbook"].fatal.remote("user", "one worker met it", "mend it"))
+    else:
+        time.sleep(3600)
+
+worker.run_worker = run_worker
+main(["train", *sys.argv[1:]])
+"""
+
+
+def test_a_mistake_that_one_worker_meets_ends_the_others(start: Callable[..., Any], ray_address: str) -> None:
+    folder = start.folder  # type: ignore[attr-defined]
+    arguments = [*SMALL, "--name", "lonely", "--num-workers", "2", "cluster.stall_timeout_s=1"]
+    done = subprocess.run(
+        [sys.executable, "-c", LONELY, *arguments],
+        cwd=folder,
+        env={**os.environ, "RAY_ADDRESS": ray_address, "WANDB_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    refusal = user_error(Run(folder / "runs" / "lonely"), done.returncode, done.stdout + done.stderr)
+    assert (refusal.message, refusal.hint) == ("one worker met it", "mend it")
+    _, alive = psutil.wait_procs(training(psutil.Process()), timeout=120)
+    assert alive == []
+
+
+def test_metrics_that_cannot_be_written_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    logbook = Logbook(load_recipe(shipped.folder("recipes") / "smoke.yaml"), tmp_path, 0, {})
+    monkeypatch.setattr(logbook.tracker, "log", full)
+    logbook.log(1, {"train/loss": 1.0}, {}, True)
+    (fatal,) = [event for event in logbook.news() if event["kind"] == "fatal"]
+    assert fatal["reason"] == "user" and "metrics.jsonl: No space left on device" in fatal["message"]
+    assert logbook.stop_asked()
+
+
 def test_a_second_interrupt_ends_everything_at_once(start: Callable[..., Any]) -> None:
-    arguments = [*SMALL, "train.max_steps=100000", "train.epochs=100000", "train.eval_every=100000"]
+    arguments = [*SMALL, "train.max_steps=1000", "train.eval_every=1000"]
     process = start(*arguments, "--name", "twice", env={"WANDB_MODE": "disabled", "RAY_ADDRESS": ""})
     run = Run(start.folder / "runs" / "twice")  # type: ignore[attr-defined]
     deadline = time.monotonic() + 300
@@ -129,7 +186,7 @@ def test_a_second_interrupt_ends_everything_at_once(start: Callable[..., Any]) -
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
         time.sleep(0.2)
     children = psutil.Process(process.pid).children(recursive=True)
-    (worker,) = [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+    (worker,) = training(psutil.Process(process.pid))
     worker.suspend()  # it hangs, so that the first interrupt alone would wait for it
     process.send_signal(signal.SIGINT)
     time.sleep(2)
