@@ -47,13 +47,12 @@ def straight(train: Callable[..., Run]) -> Run:
 
 
 def worker_pids() -> list[int]:
-    """Processes that are training now."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if command.startswith("ray::") and "RayTrainWorker" in command:
-            found.append(process.pid)
-    return found
+    """Processes that are training now, on the Ray of this test session."""
+    return [
+        process.pid
+        for process in psutil.Process().children(recursive=True)
+        if " ".join(process.cmdline()).startswith("ray::") and "RayTrainWorker" in " ".join(process.cmdline())
+    ]
 
 
 def wait_for_step(run: Run, step: int, process: subprocess.Popen[str]) -> None:
