@@ -48,11 +48,15 @@ def straight(train: Callable[..., Run]) -> Run:
 
 def worker_pids() -> list[int]:
     """Processes that are training now, on the Ray of this test session."""
-    return [
-        process.pid
-        for process in psutil.Process().children(recursive=True)
-        if " ".join(process.cmdline()).startswith("ray::") and "RayTrainWorker" in " ".join(process.cmdline())
-    ]
+
+    def trains(process: psutil.Process) -> bool:
+        try:
+            command = " ".join(process.cmdline())
+        except psutil.Error:
+            return False
+        return command.startswith("ray::") and "RayTrainWorker" in command
+
+    return [process.pid for process in psutil.Process().children(recursive=True) if trains(process)]
 
 
 def wait_for_step(run: Run, step: int, process: subprocess.Popen[str]) -> None:
