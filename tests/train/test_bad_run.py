@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -128,7 +129,12 @@ def test_weights_that_do_not_fit_their_config(small: Run, ended: Callable[..., E
 
 def training(above: psutil.Process) -> list[psutil.Process]:
     """Processes of workers below `above`."""
-    return [child for child in above.children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
+    found = []
+    for child in above.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "RayTrainWorker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 LONELY = """
