@@ -170,6 +170,12 @@ def test_a_mistake_that_one_worker_meets_ends_the_others(start: Callable[..., An
     assert alive == []
 
 
+def test_tracking_heeds_the_drivers_environment_in_a_cluster_that_has_another(small: Run) -> None:
+    if os.environ["WANDB_MODE"] == "disabled":
+        pytest.skip("the cluster has the run's own WANDB_MODE")
+    assert not (small.path / "wandb").exists()
+
+
 def test_metrics_that_cannot_be_written_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
