@@ -68,15 +68,9 @@ def export(
     out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],
 ) -> None:
     """Write a Hugging Face folder from a sharded checkpoint."""
-    from distmed.checkpoint.folder import newest_complete, parse
-    from distmed.train.publish import export_checkpoint
+    from distmed.checkpoint.publish import export_checkpoint, find_checkpoint
 
-    folder = str(checkpoint)
-    if parse(checkpoint.name) is None:
-        found, _ = newest_complete(checkpoint / "checkpoints" if (checkpoint / "checkpoints").is_dir() else checkpoint)
-        if found is None:
-            raise UserError(f"no complete checkpoint in {checkpoint}", "name a run, or a folder called step-…")
-        folder = found
+    folder = find_checkpoint(checkpoint)
     export_checkpoint(folder, out)
     typer.echo(f"{out} from {folder}")
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from distmed import session
+from distmed.chatter import Chatter
 from distmed.errors import UserError
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
-from distmed.train.chatter import Chatter
 from distmed.train.progress import Progress
 
 if TYPE_CHECKING:
@@ -87,13 +88,12 @@ def _check_run(run_dir: RunDir, resume: bool) -> None:
 
 def _prepare(recipe: Recipe, run_dir: RunDir, resume: bool, progress: Progress, stack: ExitStack) -> Job:
     """Check all that can be checked; `stack` then holds the connection to the cluster."""
-    from distmed.train import workers
     from distmed.train.preparation import check_inputs, make_job, write_run_files
 
     check_inputs(recipe, run_dir, resume=resume)
-    stack.enter_context(workers.connected())
-    workers.wait_for_room(recipe.cluster)
-    job = make_job(recipe, run_dir, gpu=workers.on_gpu(), resume=resume, progress=progress)
+    stack.enter_context(session.connected())
+    session.wait_for_room(recipe.cluster)
+    job = make_job(recipe, run_dir, gpu=session.on_gpu(), resume=resume, progress=progress)
     write_run_files(job)
     return job
 

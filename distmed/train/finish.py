@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from distmed.checkpoint import folder as folders
+from distmed.checkpoint.publish import export_checkpoint
 from distmed.errors import UserError
 from distmed.evaluate.floor import linear_floor, majority_floor
 from distmed.rundir import RunDir
 from distmed.train.card import write_card
 from distmed.train.job import Job
 from distmed.train.progress import Progress
-from distmed.train.publish import compare, export_checkpoint
+from distmed.train.publish import compare
 
 
 def finish(job: Job, result: dict[str, Any], *, wall_s: float, restarts: int, progress: Progress) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""Publishing a model: a checkpoint exported as a plain Hugging Face folder, reloaded and compared before it is called done.
+"""An exported model is reloaded by transformers alone and compared before it is called done.
 
-A checkpoint folder flows in; a folder that transformers opens without distmed, and the largest difference between its logits
-and those seen in training, flow out.
+A run's probe and its exported folder flow in; the largest difference between its logits and those seen in training flows out.
 """
 
 from __future__ import annotations
@@ -12,30 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distmed.checkpoint.export import export
-from distmed.checkpoint.read import Checkpoint
-from distmed.errors import UserError
-from distmed.model.load import load_tokenizer
 from distmed.rundir import RunDir
 
 # What float32 and bf16 leave between two orders of the same sums, relative to the largest logit.
 TOLERANCE = {"float32": 1e-4, "bf16": 3e-2}
-
-
-def export_checkpoint(checkpoint: str | Path, out: Path) -> None:
-    """Write weights, config with the labels, tokenizer with its chat template; the checkpoint itself knows all of them.
-
-    Raises UserError for a damaged checkpoint, a base folder that is gone, or a full disk.
-    """
-    with Checkpoint(checkpoint) as opened:
-        model = opened.markers[0].state["model"]
-    base = Path(model["folder"])
-    if not base.is_dir():
-        raise UserError(
-            f"the base model is no longer at {base}", "put it back there: config and tokenizer come from it"
-        )
-    export(checkpoint, out, base, dtype=model["dtype"], config=model["config"], lora_scale=model["lora_scale"])
-    load_tokenizer(base).save_pretrained(str(out))
 
 
 def compare(run: RunDir, step: int) -> float | None:

@@ -105,10 +105,10 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 @pytest.fixture
 def early(door: Door, monkeypatch: pytest.MonkeyPatch) -> Door:
     """As `door`, for what must be refused without a cluster."""
-    from distmed.train import workers
+    from distmed import session
 
     def connected() -> None:
         raise AssertionError("a cluster was asked for before this was refused")
 
-    monkeypatch.setattr(workers, "connected", connected)
+    monkeypatch.setattr(session, "connected", connected)
     return door

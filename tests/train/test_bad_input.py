@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from distmed import session
 from distmed.model.builtin import make_tiny_llama
 from distmed.recipe import Cluster
-from distmed.train import preparation, workers
+from distmed.train import preparation
 from tests.train.door import NAME, Door, refusal_in
 
 
@@ -187,7 +188,7 @@ def test_the_wait_for_workers_is_as_long_as_asked() -> None:
 
     started = time.monotonic()
     with pytest.raises(UserError, match=r"waited 3 s"):
-        workers.wait_for_room(Cluster(num_workers=7, wait_s=3))
+        session.wait_for_room(Cluster(num_workers=7, wait_s=3))
     assert time.monotonic() - started >= 3
 
 
@@ -197,7 +198,7 @@ def test_a_host_that_comes_while_waited_for_is_used(monkeypatch: pytest.MonkeyPa
 
     sizes: Iterator[int] = iter([1, 1, 1, 7, 7, 7])
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(next(sizes))})
-    workers.wait_for_room(Cluster(num_workers=7, wait_s=60))
+    session.wait_for_room(Cluster(num_workers=7, wait_s=60))
 
 
 # ------------------------------------------------------------------ as a process

@@ -1,0 +1,93 @@
+"""A Ray to work on: the cluster that is there, or a local one for as long as the work lasts, and whether it has room."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from distmed.errors import UserError
+from distmed.recipe import Cluster
+
+LOCAL_OBJECT_STORE_BYTES = 256 * 2**20
+CONNECT_TIMEOUT_S = 10
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Join the cluster that RAY_ADDRESS or a running Ray job names, else start a local one; leave it, or end it, after.
+
+    Leaving is explicit, so that what Ray still has to say goes where the rest of its output went.
+    """
+    # Workers stay in the folder the run was started from, so that relative paths of a recipe mean the same everywhere.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    _connect()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect() -> None:
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        ray.init(
+            address="local", include_dashboard=False, object_store_memory=LOCAL_OBJECT_STORE_BYTES, log_to_driver=True
+        )
+        return
+    silent = UserError(
+        f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, mend the address, or unset RAY_ADDRESS"
+    )
+    if not _answers(address):
+        raise silent
+    try:
+        ray.init(log_to_driver=True)
+    except ConnectionError as error:
+        raise silent from error
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody listens at host:port, which Ray itself would find out in minutes; True where it says no port."""
+    from ray.util import get_node_ip_address
+
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdigit():
+        return True
+    for where in (host, get_node_ip_address()) if host in ("localhost", "127.0.0.1", "::1") else (host,):
+        with contextlib.suppress(OSError), socket.create_connection((where, int(port)), timeout=CONNECT_TIMEOUT_S):
+            return True
+    return False
+
+
+def on_gpu() -> bool:
+    """Whether the cluster has GPUs; then each worker gets one."""
+    import ray
+
+    return ray.cluster_resources().get("GPU", 0) > 0
+
+
+def wait_for_room(cluster: Cluster) -> None:
+    """Wait at most `cluster.wait_s` until as many workers fit as the recipe asks for, else raise UserError."""
+    import ray
+
+    kind = "GPU" if on_gpu() else "CPU"
+    deadline = time.monotonic() + cluster.wait_s
+    while (there := int(ray.cluster_resources().get(kind, 0))) < cluster.num_workers:
+        if time.monotonic() >= deadline:
+            raise UserError(
+                f"{cluster.num_workers} workers want a {kind} each, the cluster has {there} (waited {cluster.wait_s:g} s)",
+                f"lower --num-workers to {max(there, 1)}, add hosts, or raise cluster.wait_s",
+            )
+        time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
