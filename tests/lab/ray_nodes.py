@@ -1,0 +1,72 @@
+"""Ray on the hosts of the lab: a head and nodes, each with a folder of its own for temporary files."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.lab.hosts import Host, environment, run, wait_until
+
+PORT, DASHBOARD = 6379, 8265
+
+
+class RayCluster:
+    """`address` is what RAY_ADDRESS gets. A host may come later (`join`) and go (`lose`)."""
+
+    def __init__(self, folder: Path, head: Host, *, dashboard: bool = False) -> None:
+        self.folder = folder
+        self.head = head
+        self.dashboard = dashboard
+        self.address = f"{head.address}:{PORT}"
+        self.environment = {**environment(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
+
+    def start_head(self, cpus: int) -> None:
+        dashboard = [f"--dashboard-host={self.head.address}", f"--dashboard-port={DASHBOARD}"]
+        shown = dashboard if self.dashboard else ["--include-dashboard=false"]
+        self._start(self.head, cpus, "--head", f"--port={PORT}", *shown)
+        wait_until("the head answers", 60, lambda: self._answers(PORT))
+        if self.dashboard:
+            wait_until("the dashboard answers", 60, lambda: self._answers(DASHBOARD))
+
+    def _answers(self, port: int) -> bool:
+        return not run("bash", "-c", f"</dev/tcp/{self.head.address}/{port}", check=False).returncode
+
+    def join(self, host: Host, cpus: int) -> None:
+        self._start(host, cpus, f"--address={self.address}")
+
+    def _start(self, host: Host, cpus: int, *arguments: str) -> None:
+        log = (self.folder / f"ray-{host.name}.log").open("a")
+        host.start(
+            "ray", "start", *arguments, f"--node-ip-address={host.address}", f"--num-cpus={cpus}", "--num-gpus=0",
+            f"--object-store-memory={128 * 2**20}", f"--temp-dir=/tmp/lab-ray-{host.name}", "--disable-usage-stats", "--block",
+            log=log, env=self.environment,
+        )  # fmt: skip
+
+    @staticmethod
+    def lose(host: Host) -> None:
+        """Every Ray process of the host dies at once."""
+        host.kill(naming="ray")
+
+    def nodes(self) -> int:
+        """How many hosts the head counts as alive."""
+        code = "import ray; ray.init(logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
+        done = self.head.run("python", "-c", code, env={**self.environment, "RAY_ADDRESS": self.address}, check=False)
+        return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
+
+
+@contextlib.contextmanager
+def ray_on(folder: Path, hosts: list[Host], cpus: int = 2, *, dashboard: bool = False) -> Iterator[RayCluster]:
+    """Ray with its head on the first of `hosts`, `cpus` logical CPUs each."""
+    cluster = RayCluster(folder, hosts[0], dashboard=dashboard)
+    try:
+        cluster.start_head(cpus)
+        for host in hosts[1:]:
+            cluster.join(host, cpus)
+        wait_until(f"{len(hosts)} Ray nodes", 90, lambda: cluster.nodes() == len(hosts), every=1)
+        yield cluster
+    finally:
+        for host in hosts:
+            host.kill()
+            shutil.rmtree(f"/tmp/lab-ray-{host.name}", ignore_errors=True)
