@@ -157,6 +157,17 @@ class Cluster(Section):
     stall_timeout_s: Positive = Field(900, description="No step for so long ends the attempt.")
 
 
+class Choice(Section):
+    chat: Literal["auto", "on", "off"] = Field("auto", description="Ask in a chat; auto: if the model has a template.")
+    letter_prompt: str | None = Field(None, description="Jinja over `question` and `options`; null: built in.")
+    text_prompt: str | None = Field(None, description="The same for scoring options by their text; null: built in.")
+    answers: list[str] = Field(["yes", "no", "maybe"], description="How a question without options is answered.")
+    shots: Annotated[int, Field(ge=0)] = Field(0, description="Solved questions of train shown before each one.")
+    shot_choice: Literal["fixed", "nearest"] = Field("fixed", description="The same for all, or the most similar.")
+    shot_seed: Annotated[int, Field(ge=0)] = Field(1, description="Seed of the draw of fixed shots.")
+    max_new_tokens: PositiveInt = Field(16, description="Longest generated answer.")
+
+
 class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The run is written to runs/NAME.")
     task: Literal["classify", "generate"] = Field(description="A head over the diagnoses, or the answer as text.")
@@ -168,6 +179,7 @@ class Recipe(Section):
     checkpoint: Checkpoint = Checkpoint()
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
+    choice: Choice = Choice()
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
