@@ -209,7 +209,7 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no recipe", "a recipe is a mapping that starts with `name:` and `task:`")
     for override in overrides or []:
-        _apply(values, override)
+        apply_override(values, override)
     return check(values)
 
 
@@ -255,7 +255,8 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for inner in get_args(annotation) for model in _models_in(inner)]
 
 
-def _apply(values: Any, override: str) -> None:
+def apply_override(values: Any, override: str) -> None:
+    """Write one `key=value` into plain values, before they are checked."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UserError(f"not an override: {override}", "write key=value, for example optimizer.lr=1e-5")
