@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from distmed.errors import UserError
+from distmed.tuning import Tune
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -66,6 +67,7 @@ class Source(Section):
 class Data(Section):
     train: list[Source] = Field(min_length=1, description="What the model learns from.")
     eval: list[Source] = Field([], description="What the model is measured on, every `train.eval_every` steps.")
+    test: list[Source] = Field([], description="Scored once by `distmed tune`, for the winner; no other verb reads it.")
     seq_len: Annotated[int, Field(ge=8)] = Field(256, description="Tokens of one sequence; packed cases share it.")
     packing: bool = Field(
         True, description="Put several short cases into one sequence, without attention between them."
@@ -180,6 +182,7 @@ class Recipe(Section):
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
     choice: Choice = Choice()
+    tune: Tune | None = Field(None, description="What `distmed tune` searches; the other verbs leave it alone.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from distmed import shipped
 from distmed.errors import UserError
 from distmed.recipe import Lora, Recipe, Source, check, load_recipe
+from distmed.tuning import Knob, Tune
 
 LEAST: dict[str, Any] = {"name": "a", "task": "classify", "model": {"path": "m"}, "data": {"train": [{"source": "x"}]}}
 
@@ -21,7 +22,7 @@ choice.answers choice.chat choice.letter_prompt choice.max_new_tokens choice.sho
 choice.text_prompt
 cluster.collective_timeout_s cluster.max_failures cluster.num_workers cluster.stall_timeout_s cluster.wait_s
 data.class_weights data.drop_findings data.eval data.excluded_findings data.long_cases data.packing data.sampling
-data.seq_len data.shuffle_findings data.train data.unknown_labels
+data.seq_len data.shuffle_findings data.test data.train data.unknown_labels
 deepspeed
 model.dropout model.init model.lora model.path model.revision model.trust_remote_code
 name
@@ -32,6 +33,7 @@ tracking.group tracking.log_examples tracking.project tracking.tags tracking.wan
 train.activation_checkpointing train.epochs train.eval_every train.focal_gamma train.global_batch
 train.label_smoothing train.linear_floor train.log_every train.loss train.max_steps train.micro_batch train.precision
 train.seed
+tune
 """
 
 
@@ -143,6 +145,6 @@ def test_the_page_on_recipes_names_every_knob_with_its_default() -> None:
     page = (Path(__file__).parents[1] / "docs" / "recipe.md").read_text()
     for name in KEYS.split():
         assert f"| `{name}` |" in page, name
-    for section in (Recipe, Source, Lora):
+    for section in (Recipe, Source, Lora, Tune, Knob):
         for field in section.model_fields.values():
             assert (field.description or "").replace("|", "\\|") in page

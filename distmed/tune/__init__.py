@@ -1,0 +1,1 @@
+"""Hyper-parameter search: Ray Tune over the worker loop of `distmed train`, whose result is a recipe."""
