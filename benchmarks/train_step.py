@@ -1,6 +1,8 @@
-"""How fast the training loop is, beside a bare DeepSpeed loop and beside Hugging Face Trainer, on the same cases.
+"""How fast the training loop is: beside bare DeepSpeed, Hugging Face Trainer and arctic-training, on the same cases.
 
-    python benchmarks/train_step.py --data ../shared/data/phenopackets/train.jsonl --out benchmarks
+    python benchmarks/train_step.py --data phenopackets/train.jsonl --out benchmarks
+
+arctic-training needs an environment of its own: `pip install arctic-training` there, and name it by --arctic-python.
 
 The loops run one after the other, round by round (A B C A B C), each in processes of its own; the result is the median
 over the rounds. Rates count real tokens only, after a warm-up. Keep the machine quiet meanwhile.
@@ -20,6 +22,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import train_step_decoder as decoder_workload
 import train_step_report as report
 from train_step_loops import Task
 
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 RECIPE = HERE.parent / "recipes" / "diagnosis_phenopackets.yaml"
 # What the loop must reach of the other one's rate.
-GOALS = {"bare": 0.97, "trainer": 1.5}
+GOALS = {"bare": 0.97, "trainer": 1.5, "arctic": 1.2}
+# Loops that count the tokens of one worker; the others know those of all.
+COUNT_THEIR_SHARE = {"trainer", "arctic"}
 
 
 class Rate(NamedTuple):
@@ -47,9 +52,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="train-step-") as folder:
         job = prepare(options, Path(folder))
         task = Task(job, options.workers, options.warm_up + options.steps, options.batch)
-        rounds = [run_round(task, options, Path(folder), number) for number in range(1, options.rounds + 1)]
+        loops = ["ours", *options.against]
+        rounds = [run_round(task, loops, options, Path(folder), n) for n in range(1, options.rounds + 1)]
+        decoder = decoder_rounds(options, Path(folder)) if options.arctic_python else None
         ray = through_ray(options, job, Path(folder)) if options.through_ray else None
-    text = report.write(options, job, rounds, GOALS, ray)
+    text = report.write(options, job, rounds, decoder, GOALS, ray)
     print(text)
     if options.out:
         path = options.out / report.file_name()
@@ -108,20 +115,31 @@ def prepare(options: argparse.Namespace, folder: Path) -> Job:
     return made(options.workers * max(1, int(options.batch / options.workers / cases_a_sequence)))
 
 
-def run_round(task: Task, options: argparse.Namespace, folder: Path, number: int) -> dict[str, Rate]:
+def decoder_rounds(options: argparse.Namespace, folder: Path) -> list[dict[str, Rate]]:
+    """Our loop and that of arctic-training in turn, on the decoder."""
+    from train_step_loops import deepspeed_config
+
+    job = decoder_workload.prepare(options, folder)
+    task = Task(job, options.workers, options.warm_up + options.steps, options.batch)
+    config = decoder_workload.arctic_config(job, deepspeed_config(task)["zero_optimization"], folder, task.steps)
+    (folder / "arctic.json").write_text(json.dumps(config))
+    return [run_round(task, ["ours", "arctic"], options, folder, n) for n in range(1, options.rounds + 1)]
+
+
+def run_round(task: Task, loops: list[str], options: argparse.Namespace, folder: Path, number: int) -> dict[str, Rate]:
     """Each loop once. MFU of all is by the operations that our model needs for a token."""
     rates: dict[str, Rate] = {}
     flops_per_token = 0.0
-    for loop in ("ours", *options.against):
-        workers = run_loop(loop, task, folder)
+    peak = 0.0
+    for loop in loops:
+        workers = run_loop(loop, task, options, folder)
         first, slots = workers[0], sum(sum(worker["slots_S"]) for worker in workers)
-        # The Trainer tells a worker's own tokens, ours those of all.
-        shares = workers if loop == "trainer" else [first]
+        shares = workers if loop in COUNT_THEIR_SHARE else [first]
         tokens_S = [sum(step) for step in zip(*(worker["tokens_S"] for worker in shares), strict=True)]
         flops_per_token = first["flops_per_token"] or flops_per_token
         w = options.warm_up
         tokens_per_s = sum(tokens_S[w:]) / (first["ends_S"][-1] - first["ends_S"][w - 1])
-        peak = sum(worker["peak_flops"] for worker in workers)
+        peak = sum(worker["peak_flops"] for worker in workers) or peak
         rates[loop] = Rate(
             tokens_per_s=tokens_per_s,
             first_step_s=first["ends_S"][0],
@@ -133,7 +151,7 @@ def run_round(task: Task, options: argparse.Namespace, folder: Path, number: int
     return rates
 
 
-def run_loop(loop: str, task: Task, folder: Path) -> list[dict[str, Any]]:
+def run_loop(loop: str, task: Task, options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Start the workers of one loop, as a launcher would, and read what each of them measured."""
     path = folder / "task.pickle"
     path.write_bytes(pickle.dumps(task))
@@ -141,13 +159,20 @@ def run_loop(loop: str, task: Task, folder: Path) -> list[dict[str, Any]]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     environment = {**os.environ, **_quiet(task.world_size)}
+    command = [sys.executable, str(HERE / "train_step_loops.py"), loop, str(path)]
+    if loop == "arctic":
+        # Two environments that share compiled extensions would compile them again at each turn.
+        environment["TORCH_EXTENSIONS_DIR"] = str(options.arctic_python.parent.parent / "torch_extensions")
+        command = [str(options.arctic_python), str(HERE / "train_step_arctic.py"), str(folder / "arctic.json")]
     started = []
     for rank in range(task.world_size):
         out, log = folder / f"{loop}-{rank}.json", folder / f"{loop}-{rank}.log"
         out.unlink(missing_ok=True)
-        command = [sys.executable, str(HERE / "train_step_loops.py"), loop, str(path), str(rank), port, str(out)]
+        place = [str(rank), *([str(task.world_size)] if loop == "arctic" else []), port, str(out)]
         with log.open("w") as stream:
-            process = subprocess.Popen(command, env=environment, cwd=folder, stdout=stream, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command + place, env=environment, cwd=folder, stdout=stream, stderr=subprocess.STDOUT
+            )
         started.append((process, out, log))
     for process, _, log in started:
         if process.wait():
@@ -204,8 +229,10 @@ def _quiet(world_size: int) -> dict[str, str]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    default = HERE.parent.parent / "shared" / "data" / "phenopackets" / "train.jsonl"
-    parser.add_argument("--data", type=Path, default=default, help="phenopackets as JSON lines")
+    data = Path(os.environ.get("DISTMED_SHARED_DATA", HERE.parent.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=data / "phenopackets" / "train.jsonl", help="phenopackets")
+    parser.add_argument("--medquad", type=Path, default=data / "medquad" / "medquad.jsonl", help="for the decoder")
+    parser.add_argument("--arctic-python", type=Path, help="the Python of an environment that has arctic-training")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40, help="measured optimizer steps of a run")
@@ -216,7 +243,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder for the dated result file")
     parser.add_argument("--set", dest="overrides", nargs="*", default=[], metavar="key=value", help="of the recipe")
     options = parser.parse_args()
-    options.data = options.data.resolve()
+    options.data, options.medquad = options.data.resolve(), options.medquad.resolve()
     if options.warm_up < 1 or options.steps < 1:
         parser.error("a warm-up and a measured step are needed")
     if not options.data.is_file():

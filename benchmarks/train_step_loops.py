@@ -109,7 +109,11 @@ def trainer(task: Task, rank: int) -> Measured:
     tokenizer = load_tokenizer(job.model_folder)
     arguments = TrainingArguments(
         output_dir=str(job.run.path / "trainer"),
-        deepspeed={**_config(task), "train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto"},
+        deepspeed={
+            **deepspeed_config(task),
+            "train_micro_batch_size_per_gpu": "auto",
+            "gradient_accumulation_steps": "auto",
+        },
         use_cpu=not torch.cuda.is_available(),
         ddp_backend=None if torch.cuda.is_available() else "gloo",
         bf16=job.bf16,
@@ -175,13 +179,14 @@ def _ready(task: Task, rank: int) -> tuple[Diagnoser, DeepSpeedEngine, Stream]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     start_process_group(device, job.recipe.cluster.collective_timeout_s)
-    config = _config(task)
+    config = deepspeed_config(task)
     model = load_model(job.recipe, job.model_folder, job.labels, job.label_names, config, device)
     engine = build_engine(model, job.recipe, config)
     return model, engine, Stream(job.train_plan, load_tokenizer(job.model_folder), rank, task.world_size)
 
 
-def _config(task: Task) -> dict[str, Any]:
+def deepspeed_config(task: Task) -> dict[str, Any]:
+    """The JSON of a run with every "auto" decided, the same for all loops."""
     from distmed.train.deepspeed_config import resolve_config
 
     job = task.job
