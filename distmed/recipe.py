@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from distmed.errors import UserError
 from distmed.tuning import Tune
@@ -139,6 +149,9 @@ class Checkpoint(Section):
     keep: PositiveInt = Field(2, description="How many of the newest stay, beside the best.")
     best: str = Field("eval/loss", description="The metric whose best checkpoint is kept and exported.")
     storage_path: str | None = Field(None, description="Where checkpoints lie; null: in the run directory.")
+    retry_s: NonNegative = Field(
+        600, description="How long a checkpoint that cannot be written is tried again before the run stops."
+    )
 
 
 class Tracking(Section):
@@ -151,12 +164,38 @@ class Tracking(Section):
     log_examples: bool = Field(False, description="Let patient text go to W&B and logs.")
 
 
+def _workers(value: Any) -> int | tuple[int, int]:
+    """A number, or the least and the most of an elastic run."""
+    numbers = value if isinstance(value, list | tuple) else [value]
+    whole = all(type(number) is int and number > 0 for number in numbers)
+    if not whole or not (numbers is not value or (len(numbers) == 2 and numbers[0] <= numbers[1])):
+        raise PydanticCustomError("workers", "Input should be a number of at least 1, or [least, most]")
+    return (numbers[0], numbers[1]) if numbers is value else numbers[0]
+
+
+def _plain(value: int | tuple[int, int]) -> int | list[int]:
+    return list(value) if isinstance(value, tuple) else value
+
+
 class Cluster(Section):
-    num_workers: PositiveInt = Field(1, description="World size: one worker a GPU, or CPU processes.")
+    num_workers: Annotated[int | tuple[int, int], PlainValidator(_workers), PlainSerializer(_plain)] = Field(
+        1, description="World size: one worker a GPU, or CPU processes. [2, 8]: as many as there are, from 2 to 8."
+    )
     max_failures: Annotated[int, Field(ge=-1)] = Field(3, description="Restarts after a lost worker; -1: without end.")
+    max_preemptions: Annotated[int, Field(ge=-1)] = Field(
+        -1, description="Restarts after a host was taken away with notice; -1: without end."
+    )
     wait_s: NonNegative = Field(0, description="How long to wait for the workers' resources.")
     collective_timeout_s: Positive = Field(1800, description="A collective that takes longer ends the attempt.")
     stall_timeout_s: Positive = Field(900, description="No step for so long ends the attempt.")
+
+    @property
+    def least(self) -> int:
+        return self.num_workers[0] if isinstance(self.num_workers, tuple) else self.num_workers
+
+    @property
+    def most(self) -> int:
+        return self.num_workers[1] if isinstance(self.num_workers, tuple) else self.num_workers
 
 
 class Choice(Section):
@@ -186,9 +225,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        if self.cluster.num_workers > self.train.global_batch:
+        if self.cluster.most > self.train.global_batch:
             raise ValueError(
-                f"cluster.num_workers: {self.cluster.num_workers} workers share train.global_batch="
+                f"cluster.num_workers: {self.cluster.most} workers share train.global_batch="
                 f"{self.train.global_batch} sequences, so some would have none; raise one or lower the other"
             )
         return self

@@ -78,16 +78,21 @@ def on_gpu() -> bool:
     return ray.cluster_resources().get("GPU", 0) > 0
 
 
-def wait_for_room(cluster: Cluster) -> None:
-    """Wait at most `cluster.wait_s` until as many workers fit as the recipe asks for, else raise UserError."""
+def room() -> int:
+    """How many workers fit on the hosts that are there: one a GPU, or one a CPU where there is none."""
     import ray
 
+    return int(ray.cluster_resources().get("GPU" if on_gpu() else "CPU", 0))
+
+
+def wait_for_room(cluster: Cluster) -> None:
+    """Wait at most `cluster.wait_s` until as many workers fit as the recipe asks for, else raise UserError."""
     kind = "GPU" if on_gpu() else "CPU"
     deadline = time.monotonic() + cluster.wait_s
-    while (there := int(ray.cluster_resources().get(kind, 0))) < cluster.num_workers:
+    while (there := room()) < cluster.least:
         if time.monotonic() >= deadline:
             raise UserError(
-                f"{cluster.num_workers} workers want a {kind} each, the cluster has {there} (waited {cluster.wait_s:g} s)",
+                f"{cluster.least} workers want a {kind} each, the cluster has {there} (waited {cluster.wait_s:g} s)",
                 f"lower --num-workers to {max(there, 1)}, add hosts, or raise cluster.wait_s",
             )
         time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))

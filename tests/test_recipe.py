@@ -17,10 +17,11 @@ from distmed.tuning import Knob, Tune
 LEAST: dict[str, Any] = {"name": "a", "task": "classify", "model": {"path": "m"}, "data": {"train": [{"source": "x"}]}}
 
 KEYS = """
-checkpoint.best checkpoint.every checkpoint.keep checkpoint.storage_path
+checkpoint.best checkpoint.every checkpoint.keep checkpoint.retry_s checkpoint.storage_path
 choice.answers choice.chat choice.letter_prompt choice.max_new_tokens choice.shot_choice choice.shot_seed choice.shots
 choice.text_prompt
-cluster.collective_timeout_s cluster.max_failures cluster.num_workers cluster.stall_timeout_s cluster.wait_s
+cluster.collective_timeout_s cluster.max_failures cluster.max_preemptions cluster.num_workers
+cluster.stall_timeout_s cluster.wait_s
 data.class_weights data.drop_findings data.eval data.excluded_findings data.long_cases data.packing data.sampling
 data.seq_len data.shuffle_findings data.test data.train data.unknown_labels
 deepspeed

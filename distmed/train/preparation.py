@@ -37,7 +37,7 @@ def check_inputs(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
     _check_metric(recipe)
     resolve_config(
         recipe,
-        world_size=recipe.cluster.num_workers,
+        world_size=recipe.cluster.most,
         bf16=bool(wants_bf16(recipe)),
         hidden_size=1,  # sizes buckets only, and may not be known yet
         nvme_path=run_dir.path / "nvme",
