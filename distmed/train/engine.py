@@ -159,5 +159,6 @@ def worker_device() -> torch.device:
     os.environ["LOCAL_RANK"] = str(context.get_local_rank())
     if torch.cuda.is_available():
         return ray.train.torch.get_device()
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size()))
+    at_once = int(os.environ.get("DISTMED_TRIALS_AT_ONCE", "1"))
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // (context.get_local_world_size() * at_once)))
     return torch.device("cpu")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from distmed.session import on_gpu
@@ -13,8 +15,13 @@ if TYPE_CHECKING:
     from distmed.train.job import Job
 
 
-def fit(job: Job, logbook: Any) -> Result:
-    """Run `worker.py` on every worker until it ends; raises Ray's TrainingFailedError when restarts are used up."""
+def fit(
+    job: Job, logbook: Any, callbacks: Sequence[Any] = (), environment: Mapping[str, str] = MappingProxyType({})
+) -> Result:
+    """Run `worker.py` on every worker until it ends; raises Ray's TrainingFailedError when restarts are used up.
+
+    `callbacks` are told by Ray Train's controller what it does; `environment` is that of the workers, too.
+    """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -36,7 +43,8 @@ def fit(job: Job, logbook: Any) -> Result:
             storage_path=str(storage.parent) if storage else job.checkpoints.rpartition("/")[0],
             failure_config=FailureConfig(max_failures=cluster.max_failures),
             # mypy sees the class of Ray Train v1; v2, which is what runs, has this field.
-            worker_runtime_env={"env_vars": _environment(gpu)},  # type: ignore[call-arg]
+            worker_runtime_env={"env_vars": {**_environment(gpu), **environment}},  # type: ignore[call-arg]
+            callbacks=list(callbacks),
         ),
     )
     return trainer.fit()
