@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -60,6 +61,64 @@ def train(
         earlier = run_folder(names[-1]).recipe
         path = earlier if resume and earlier.is_file() else shipped.folder("recipes") / "smoke.yaml"
     raise typer.Exit(run(load_recipe(path, overrides), resume=resume, verbose=verbose))
+
+
+@app.command()
+def prepare(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Files, globs, folders, hub ids, URLs.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; new or empty.")],
+    format: Annotated[str, typer.Option(help="How a row becomes a case.")] = "columns",
+    columns: Annotated[list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="For --format columns.")] = None,
+    where: Annotated[list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only such rows.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many cases of each source.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE", help="An evaluation set: what overlaps with it is dropped.")
+    ] = None,
+    without_format: Annotated[str | None, typer.Option(help="Format of the evaluation sets; else --format.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Split, and never within one of these.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME=SHARE,…", help="Default with --group-by: train=0.8,dev=0.1,test=0.1.")
+    ] = None,
+    split_by_date: Annotated[
+        str | None, typer.Option(metavar="COLUMN=DAY[,DAY]", help="Split by day: the later splits begin on these.")
+    ] = None,
+    clean: Annotated[bool, typer.Option(help="Mend Unicode; drop what is empty or absurdly long.")] = True,
+    deidentify: Annotated[bool, typer.Option(help="Replace names, dates, numbers … of patients.")] = True,
+    deduplicate: Annotated[bool, typer.Option(help="Drop exact and near duplicates.")] = True,
+    augment: Annotated[int, typer.Option(metavar="N", min=0, help="Bring rare labels to N training cases.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and the augmentation.")] = 1,
+    num_workers: Annotated[int | None, typer.Option(min=1, help="Processes; else one a core.")] = None,
+) -> None:
+    """Clean, de-identify, deduplicate and split rows into shards that `train` reads."""
+    from distmed.prepare.prepare import prepare as run
+    from distmed.prepare.settings import settings_of
+    from distmed.prepare.watch import Watch
+
+    settings = settings_of(
+        sources,
+        format=format,
+        columns=columns or (),
+        where=where or (),
+        limit=limit,
+        without=without or (),
+        without_format=without_format,
+        group_by=group_by,
+        split=split,
+        split_by_date=split_by_date,
+        clean=clean,
+        deidentify=deidentify,
+        deduplicate=deduplicate,
+        augment=augment,
+        seed=seed,
+    )
+    try:
+        report = run(settings, out, processes=num_workers or os.cpu_count() or 1, watch=Watch(sys.stdout))
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command continues", err=True)
+        raise typer.Exit(130) from None
+    report.show(out, sys.stdout)
 
 
 @app.command()

@@ -20,6 +20,24 @@ def test_the_verbs_and_their_options() -> None:
     }
     assert surface == {
         "train": ["--name", "--num-workers", "--resume", "--verbose"],
+        "prepare": [
+            "--augment",
+            "--clean",
+            "--columns",
+            "--deduplicate",
+            "--deidentify",
+            "--format",
+            "--group-by",
+            "--limit",
+            "--num-workers",
+            "--out",
+            "--seed",
+            "--split",
+            "--split-by-date",
+            "--where",
+            "--without",
+            "--without-format",
+        ],
         "export": ["--out"],
     }
 

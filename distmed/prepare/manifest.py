@@ -40,7 +40,8 @@ class Label:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What lies in `folder`. `dropped`: cases left out, by rule; `labels` are in the order of their keys."""
+    """What lies in `folder`. `dropped`: cases left out, by rule; `labels` are in the order of their keys; `settings`: those
+    of `distmed prepare`, empty for a source that training read as it is."""
 
     folder: Path
     format: str
@@ -48,6 +49,7 @@ class Manifest:
     labels: dict[str, Label]
     shards: tuple[Shard, ...]
     dropped: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
@@ -90,6 +92,7 @@ class Manifest:
                     Shard(**{**shard, "row_groups": tuple(shard["row_groups"])}) for shard in values["shards"]
                 ),
                 dropped=values["dropped"],
+                settings=values.get("settings", {}),
             )
         except FileNotFoundError as error:
             raise UserError(f"no {MANIFEST} in {folder}", "name a folder that `distmed prepare` finished") from error
@@ -128,6 +131,8 @@ class Manifest:
     def _content(self) -> dict[str, Any]:
         values = asdict(self)
         del values["folder"]
+        if not self.settings:
+            del values["settings"]
         values["labels"] = dict(sorted(values["labels"].items()))
         return {"version": VERSION, **values}
 

@@ -30,7 +30,7 @@ def open_source(source: Source, cache: Path) -> Manifest:
     if (folder / MANIFEST).is_file():
         _refuse_filters(source)
     else:
-        folder = cache / f"cases-{_fingerprint(source)}"
+        folder = cache / f"cases-{source_stamp(source)}"
         if not (folder / MANIFEST).is_file():
             reader = CaseReader(source)
             return write_shards(reader, folder, format=source.format, dropped=lambda: reader.dropped)
@@ -59,7 +59,7 @@ def _refuse_filters(source: Source) -> None:
             )
 
 
-def _fingerprint(source: Source) -> str:
+def source_stamp(source: Source) -> str:
     """What the source is, and size and time of each of its files; a hub id stands for itself."""
     spec = source.model_dump(mode="json", exclude={"weight"})
     text = json.dumps([__version__, spec, _files(source.source)], sort_keys=True, default=str)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -48,13 +49,14 @@ def write_shards(
     *,
     format: str,
     dropped: Callable[[], Mapping[str, int]] = dict,
+    settings: Mapping[str, Any] | None = None,
     rows_per_group: int = ROWS_PER_GROUP,
     shard_bytes: int = SHARD_BYTES,
 ) -> Manifest:
     """Write the cases into `out`, the manifest last: without it the folder counts as unfinished and is written anew.
 
-    `dropped` tells, once all cases are through, how many the reader left out by which rule. Raises UserError if there is
-    no case, or no room on the disk.
+    `dropped` tells, once all cases are through, how many the reader left out by which rule; `settings` are kept in the
+    manifest. Raises UserError if there is no case, or no room on the disk.
     """
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     (out / MANIFEST).unlink(missing_ok=True)
@@ -80,6 +82,7 @@ def write_shards(
         labels={key: Label(names[key], labels[key]) for key in sorted(labels)},
         shards=tuple(shards),
         dropped=dict(sorted(dropped().items())),
+        settings=dict(settings or {}),
     )
     manifest.write()
     return manifest

@@ -1,0 +1,116 @@
+"""Patterns of dates finer than a year, and of ages over 89: plain data for `identifiers.py`."""
+
+from __future__ import annotations
+
+from distmed.prepare.patterns import Patterns, labeled
+
+_FULL = "January|February|March|April|May|June|July|August|September|October|November|December"
+_SHORT = "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec"
+_MONTH = rf"(?:{_FULL}|{_SHORT}|{_FULL.upper()}|{_SHORT.upper()})"
+_LOWER = rf"(?:{_FULL.lower()}|{_SHORT.lower()})"
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])"
+_MON = r"(?:0?[1-9]|1[0-2])"
+_YEAR = r"(?:19|20)\d\d"
+_DATE_LABELS = (
+    r"DOB|D\.O\.B\.?|DOD|DOS|DOA|date of birth|birth[ ]?date|date of (?:service|admission|discharge|death|visit|"
+    r"procedure|"
+    r"surgery|exam|onset|consult(?:ation)?)|(?:admission|discharge|admit|service|visit|collection|report|"
+    r"procedure) date|"
+    r"date(?: of)?|born(?: on)?|dictated|transcribed|collected|received|reported|signed"
+)
+_NO_DATE = r"(?![\d/])(?!\s*(?:strength|tab|dose|pain|normal|murmur|motor|power|reflex|NS\b|systolic|diastolic|pulses))"
+
+DATE = Patterns(
+    (
+        (rf"(?<![\d/.]){_DAY}\s?/\s?{_DAY}\s?/\s?{_YEAR}(?![\d/])", 0.95),
+        (rf"(?<![\d-]){_DAY}-{_DAY}-{_YEAR}(?![\d-])", 0.95),
+        (rf"(?<![\d.]){_DAY}\.{_DAY}\.{_YEAR}(?!\d)", 0.95),
+        (rf"(?<![\d/.])(?:{_MON}/{_DAY}|{_DAY}/{_MON})/(?:'?\d\d)(?![\d/.%])", 0.85),
+        (
+            r"(?<![\d-])(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])|(?:0[1-9]|[12]\d|3[01])-(?:0[1-9]|"
+            r"1[0-2]))-\d\d(?![\d-])",
+            0.8,
+        ),
+        (r"(?<![\d.])(?:0[1-9]|[12]\d|3[01])\.(?:0[1-9]|1[0-2])\.\d\d(?![\d.])", 0.7),
+        (rf"(?<![\d/.]){_MON}/{_DAY}(?=\s?(?:[-–]|to)\s?{_MON}/{_DAY}/\d\d)", 0.85),
+        (
+            rf"(?<![\d-]){_YEAR}([-/.])(?:0?[1-9]|1[0-2])\1{_DAY}"
+            r"(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?(?!\d)",
+            0.95,
+        ),
+        (
+            rf"(?<![\w-]){_MONTH}\.?[ \t]+{_DAY}(?:st|nd|rd|th)?(?:\s?[-–]\s?{_DAY}(?:st|nd|rd|th)?)?,?\s+{_YEAR}\b",
+            0.95,
+        ),
+        (rf"(?<![\w-])(?!May\b){_MONTH}\.?[ \t]+{_DAY}(?:st|nd|rd|th)?\b(?![.%/]\d|\s*m?c?g\b)", 0.85),
+        (rf"(?<![\w-])May[ \t]+{_DAY}(?:st|nd|rd|th|(?=\s*[,.;)\n]|$|\s+(?:and|at|for|with|when|he|she|the)\b))", 0.8),
+        (rf"(?<![\w-]){_LOWER}\.?[ \t]+{_DAY}(?:st|nd|rd|th)?,?[ \t]+{_YEAR}\b", 0.9),
+        (
+            rf"(?<![\w.-]){_DAY}(?:st|nd|rd|th)?(?:[ \t]+of)?[ \t-]{{1,2}}(?:{_MONTH}|"
+            rf"{_LOWER})\.?,?[ \t-]{{1,2}}(?:{_YEAR}|'?\d\d)\b",
+            0.95,
+        ),
+        (rf"(?<![\w.-]){_DAY}(?:st|nd|rd|th)(?:[ \t]+of)?[ \t]+{_MONTH}\b", 0.85),
+        (rf"(?<![\w.-]){_DAY}(?:[ \t]+of)?[ \t]+(?!May\b){_MONTH}\b\.?(?![ \t]*\d)", 0.8),
+        (rf"(?<!\w){_DAY}-?(?:{_MONTH}|{_LOWER})-?(?:{_YEAR}|\d\d)\b", 0.9),
+        (rf"(?<![\w-])(?i:{_FULL}|{_SHORT})\.?,?[ \t]+(?:of[ \t]+)?(?:{_YEAR}|'\d\d)\b", 0.9),
+        (rf"(?<![\d/]){_MON}/{_YEAR}(?![\d/])", 0.85),
+        (
+            rf"(?i:\b(?:in|since|until|till|last|this|next|early|late|mid|during|before|after|around|every|by|"
+            rf"from|through)[ \t-]+)"
+            rf"\K(?:{_FULL})\b(?!\s+(?:be|have|need|not|also|require|cause|benefit|take|resume))",
+            0.8,
+        ),
+        (r"(?<![\w-])(?:January|February|September|October|November|December)\b", 0.75),
+        (
+            rf"(?i:\b(?:on|since|dated?|until|as of|starting|started|stopped|admitted|discharged|seen|returned|"
+            rf"appt|appointment|"
+            rf"visit|visited|follow[- ]?up|f/u|between|and|ending|through|dos|"
+            rf"dob):?[ \t]+(?:on[ \t]+)?)\K{_MON}/{_DAY}{_NO_DATE}",
+            0.75,
+        ),
+        (
+            labeled(
+                _DATE_LABELS,
+                r"(?:(?:19|20)\d{6}|\d{8}|\d{6}|\d{1,2}[ .]\d{1,2}[ .](?:19|20)?\d\d|\d{1,2}[-/]\d{1,2})(?![\d/])",
+            ),
+            0.9,
+        ),
+        (rf"\bQ[1-4][ -]?{_YEAR}\b", 0.8),
+        (rf"\b(?:[Ss]pring|[Ss]ummer|[Aa]utumn|[Ww]inter|Fall|fall of)(?:[ \t]+of)?[ \t]+{_YEAR}\b", 0.8),
+        (
+            r"\b(?:Christmas(?: Eve| Day)?|Thanksgiving(?: Day)?|New Year'?s(?: Eve| Day)?|Labor Day|Memorial Day|"
+            r"Independence Day|Fourth of July|Halloween|Easter(?: Sunday)?|Valentine'?s Day)\b",
+            0.7,
+        ),
+    )
+)
+
+_OLD = r"(?:9\d|1[01]\d|12[0-5])"
+_UNITS = "one|two|three|four|five|six|seven|eight|nine"
+AGE = Patterns(
+    (
+        (
+            rf"(?<![\d./-]){_OLD}(?=[ -]?(?i:(?:years?|yrs?\.?)[ -](?:old|of[ -]age)|years?[ -]?old|"
+            rf"y\.?/?o\.?\b|y/o|y\.o\.))",
+            0.95,
+        ),
+        (
+            r"(?i:\b(?:age|aged|age at \w+|turned|turning)(?:[ \t]*(?:is|of|:|=|\|))*[ \t]*)" rf"\K{_OLD}(?![\d./%])",
+            0.9,
+        ),
+        (
+            rf"(?:^[ \t]*|\b(?:[Aa]n?|[Tt]his|[Ii]s)[ \t]+|(?:HPI|CC|ID|Pt|"
+            rf"Patient)[:.]?[ \t]+)\K{_OLD}(?=[ -]?(?:[MF]\b|y\b|(?:female|male|woman|man|lady|gentleman)\b))",
+            0.85,
+        ),
+        (rf"(?<![\d./-]){_OLD}(?=\s?(?:M|F|m|f)/)", 0.6),
+        (rf"(?i:\bninety(?:[ -](?:{_UNITS}))?(?=[ -](?:years?|yrs?)[ -]old))", 0.95),
+        (
+            rf"(?i:\b(?:one|a)[ -]hundred(?:[ -](?:and[ -])?(?:{_UNITS}|ten|eleven|twelve))?(?=[ -](?:years?|"
+            rf"yrs?)[ -]old))",
+            0.95,
+        ),
+        (r"(?i:\b(?:his|her|their|in the)(?: \w+)? )\K(?:9\d|1[01]0)'?s\b", 0.8),
+    )
+)

@@ -1,0 +1,161 @@
+"""Names of persons, by what stands around them: a title, a label, a credential, a kinship, "is a 45-year-old".
+
+Text flows in, spans flow out. Without a model a bare name in running prose cannot be known; but once a name is found
+in a case, `deidentify.py` looks for it in the whole case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import regex
+
+from distmed.prepare.name_words import EPONYM_NOUNS, GIVEN, NOT_NAMES
+
+_CAP = r"(?:(?:O['’]|D['’]|Mc|Mac|Al-|El-)?\p{Lu}\p{Ll}+(?:[-'’]\p{Lu}\p{Ll}+)*|\p{Lu}\p{Ll}+\p{Lu}\p{Ll}+)"
+_LOUD = r"(?:\p{Lu}{2,}(?:[-'’]\p{Lu}{2,})*)"
+_INITIAL = r"\p{Lu}\b\.?"
+_PARTICLE = r"(?:(?:van|von|de|del|della|der|den|di|da|la|le|bin|ibn|al|dos|du|ter|St\.?)[ ])"
+_SUFFIX = r"(?:,?[ ](?:Jr|Sr|II|III|IV)\b\.?)?"
+_FULL = (
+    rf"(?:{_INITIAL}[ ]?)*{_PARTICLE}{{0,2}}{_CAP}(?:[ ](?:{_INITIAL}[ ]?)*{_PARTICLE}{{0,2}}{_CAP}){{0,3}}{_SUFFIX}"
+)
+_TWO = rf"(?:{_INITIAL}[ ]?)*{_CAP}(?:[ ](?:{_INITIAL}[ ]?)*{_PARTICLE}{{0,2}}{_CAP}){{1,3}}{_SUFFIX}"
+_REVERSED = rf"{_PARTICLE}{{0,2}}{_CAP}(?:[ ]{_CAP})?,[ ]?{_CAP}(?:[ ](?:{_CAP}|{_INITIAL}))?"
+_LOUD_FULL = rf"{_LOUD}(?:,?[ ](?:{_LOUD}|{_INITIAL})){{0,3}}"
+_LOUD_TWO = rf"{_LOUD}(?:,?[ ](?:{_LOUD}|{_INITIAL})){{1,3}}"
+_INITIALED = rf"(?:{_INITIAL}[ ]?)+{_CAP}"
+
+_TITLE = (
+    r"(?:Mr|Mrs|Ms|Mx|Dr|Drs|Prof|Professor|Doctor|Miss|Mister|Madam|Rev|Reverend|Father|Sgt|Capt|Lt|Sir|"
+    r"Señora?|Sra?|Herr|Frau|Hon)"
+)
+_CREDENTIAL = (
+    r"(?:M\.?D\.?|D\.?O\.?|R\.N\.|RN|BSN|MSN|LPN|LVN|NP|NP-C|N\.P\.|FNP|FNP-C|FNP-BC|APRN|ARNP|CRNP|CNP|CRNA|"
+    r"DNP|CNM|PA-C|P\.A\.|"
+    r"Ph\.?D\.?|Psy\.?D\.?|Pharm\.?D\.?|RPh|DDS|DMD|DPM|DPT|MBBS|MBChB|MPH|FACP|FACS|FACC|FRCP|LCSW|LMSW|MSW|"
+    r"OTR/L|CCC-SLP|RDN|RRT|CMA)"
+)
+_SEPARATOR = r"[ \t]*(?:[:=|]|\t|[ ]{2,}|[ ]-[ ])[ \t]*\n?[ \t]*"
+_NAME_FIELD = (
+    r"(?<!\b(?:drug|medication|medicine|brand|generic|test|procedure|trade|study|product|device|file|facility|"
+    r"hospital|clinic|pharmacy|"
+    r"company|plan|employer|insurance|school|organi[sz]ation|event|disease|gene|protocol|group|agency|unit|"
+    r"department)[ ])"
+    r"(?:(?:last|first|middle|given|family|maiden|full|legal|preferred|sur)[ ]?names?|names?)"
+)
+_PERSON_FIELD = (
+    r"(?:patient|pt|attending|(?:primary care |referring |ordering |consulting |attending |admitting |treating |"
+    r"responsible |rendering )?"
+    r"(?:physician|provider|clinician|doctor|md)|pcp|consultant|(?:assistant |co-?)?surgeon|assistant|"
+    r"anesthesiologist|radiologist|"
+    r"pathologist|cardiologist|oncologist|neurologist|resident|fellow|intern|nurse(?: practitioner)?|rn|"
+    r"case manager|social worker|therapist|"
+    r"technician|technologist|pharmacist|author|scribe|interpreter|witness|guardian|next of kin|nok|"
+    r"emergency contact|contact(?: person)?|"
+    r"(?:health ?care )?proxy|hcp|poa|power of attorney|mother|father|spouse|husband|wife|son|daughter|brother|"
+    r"sister|partner|caregiver|"
+    r"parents?|guarantor|subscriber|insured|policy ?holder|employee|cc|attn|attention|re|from|to|sender|"
+    r"recipient|informant|historian|operator|"
+    r"examiner|reader|supervisor|midwife|coordinator)(?:[ ]\([^)\n]{1,30}\))?"
+)
+_BY = (
+    r"(?:dictated|transcribed|signed|e-?signed|authenticated|verified|reviewed|read|interpreted|ordered|"
+    r"performed|seen|evaluated|examined|"
+    r"referred|prepared|reported|completed|entered|approved|written|assessed|attested|cosigned|co-signed|"
+    r"requested|accompanied|followed|"
+    r"managed|administered|notified|discussed|spoke|spoken|consulted|documented|recorded|witnessed|taken|"
+    r"provided|called)"
+    r"(?:[ ](?:and[ ]\w+[ ])?(?:electronically[ ])?(?:by|with|to))(?:[ ]+(?:her|his|the)[ ][a-z]+,?)?[ ]*:?[ ]*"
+)
+_KIN = (
+    r"(?:wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|aunt|uncle|niece|nephew|"
+    r"cousin|friend|neighbou?r|"
+    r"grand(?:mother|father|son|daughter|child)|girlfriend|boyfriend|fianc[eé]e?|caregiver|guardian|roommate|"
+    r"step(?:son|daughter|mother|father)|"
+    r"nurse|aide|social worker|case manager|therapist|surgeon|oncologist|cardiologist|colleague|baby|twins?|infant)"
+)
+_IS_AN_AGE = (
+    r"(?=,?[ ]+(?:is|was)[ ]+(?:an?|the)[ ]+(?:[a-z]+,?[ ]+){0,3}(?:\d|ninety|eighty|seventy|sixty|fifty|forty|"
+    r"thirty|twenty)"
+    r"|,?[ ]+\(?an?[ ]+\d{1,3}[- ](?:year|yo|y/o|month|week|day)|,[ ]+(?:age[d]?[ ]+)?\d{1,3}[, ])"
+)
+
+_FINDERS: tuple[tuple[str, float], ...] = (
+    (rf"\b{_TITLE}\b\.?[ ]+(?:and[ ]{_TITLE}\.?[ ]+)?\K(?:{_FULL}|{_INITIALED})", 0.95),
+    (rf"\b(?:MR|MRS|MS|DR|PROF)\.[ ]+\K{_LOUD_FULL}", 0.9),
+    (rf"\b(?:MRS|DR)[ ]+\K{_LOUD_FULL}", 0.85),
+    (
+        rf"(?i:\b{_NAME_FIELD}[\"']?)(?:{_SEPARATOR}|[ ]+(?:is|was)[ ]+)[\"']?\K(?:{_REVERSED}|{_FULL}|{_LOUD_FULL})",
+        0.95,
+    ),
+    (
+        rf"(?i:(?<=^|[\n|;,.\t]|"
+        rf"[ ]{{2}})[ ]*(?:\w+[ ])?{_NAME_FIELD})[ ]*[:=|][ ]*\K\p{{Ll}}{{2,}}(?:[ ,]+\p{{Ll}}+){{0,2}}(?=[ ]*"
+        rf"(?:[\n|;]|$))",
+        0.9,
+    ),
+    (
+        rf"(?i:(?<![\w]){_PERSON_FIELD}){_SEPARATOR}(?:{_TITLE}\.?[ ]+)?\K(?:{_REVERSED}|{_TWO}|{_INITIALED}|"
+        rf"{_LOUD_TWO})",
+        0.85,
+    ),
+    (rf"(?i:\b{_BY})(?:{_TITLE}\.?[ ]+)?\K(?:{_REVERSED}(?=,?[ ]{_CREDENTIAL})|{_TWO}|{_INITIALED}|{_LOUD_TWO})", 0.85),
+    (rf"(?:{_REVERSED}|{_TWO}|{_INITIALED}|{_LOUD_TWO})(?=,?[ ]+{_CREDENTIAL}(?![\w-]))", 0.85),
+    (
+        rf"(?i:\b(?:my name is|name'?s|named|called|known as|goes by|aka|a\.k\.a\.|nicknamed|née|"
+        rf"nee)[ ]+[\"“']?)\K{_FULL}",
+        0.85,
+    ),
+    (rf"\b(?i:{_KIN})(?:,[ ]?(?:named[ ])?|[ ]+(?:is[ ]+|named[ ]+|\()?)\K{_FULL}(?=[ ]*(?:[,.;:)]|$|\n|[a-z]))", 0.8),
+    (
+        rf"(?i:\b(?:dear|sincerely|regards|respectfully|thank you|yours truly|"
+        rf"cordially),?)[ ]*\n*[ ]*(?:{_TITLE}\.?[ ]+)?\K{_FULL}",
+        0.85,
+    ),
+    (rf"\b(?:[Pp]atient|[Pp]t|PATIENT|client|[Rr]esident|[Vv]eteran|[Ss]ubject),?[ ]+\K{_TWO}", 0.75),
+    (rf"(?:\A|(?<=[\n.:][ ]*))(?:{_FULL}|{_LOUD_FULL}){_IS_AN_AGE}", 0.85),
+    (rf"\b{_TWO}{_IS_AN_AGE}", 0.8),
+    (rf"\b(?:{GIVEN})[ ](?:{_INITIAL}[ ]|{_CAP}[ ])?{_PARTICLE}{{0,2}}{_CAP}{_SUFFIX}", 0.7),
+    (rf"\b{_CAP}(?:-{_CAP})?,[ ](?:{GIVEN})(?:[ ]{_INITIAL})?(?![\w-])", 0.7),
+)
+_COMPILED = tuple((regex.compile(pattern, regex.MULTILINE), score) for pattern, score in _FINDERS)
+_TOKEN = regex.compile(r"[\p{L}.'’-]+")
+_EPONYM = regex.compile(rf"(?:['’]s|s['’]|['’])?[ -]+(?:\p{{L}}+[ -]){{0,2}}?(?i:{EPONYM_NOUNS})\b")
+
+
+def find_names(text: str) -> Iterator[tuple[int, int, float]]:
+    """Start, end and score of each span that looks like a person's name; spans may overlap."""
+    for number, (pattern, score) in enumerate(_COMPILED):
+        for match in pattern.finditer(text, timeout=60):
+            span = _trimmed(text, *match.span())
+            if span is None or (number > 1 and followed_by_eponym_noun(text, span[1])):
+                continue
+            yield (*span, score)
+
+
+def followed_by_eponym_noun(text: str, end: int) -> bool:
+    """Whether "disease", "syndrome", "sign", … follows: then the name is a discoverer's."""
+    return _EPONYM.match(text, end) is not None
+
+
+def tokens_of(name: str) -> list[str]:
+    """The words of a name, without initials, particles and suffixes."""
+    words = [match[0].strip(".'’") for match in _TOKEN.finditer(name)]
+    return [
+        word for word in words if len(word) > 2 and word.lower() not in NOT_NAMES and word not in {"III", "Jr", "Sr"}
+    ]
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """The span up to the first word that is no name; None if nothing is left of it."""
+    last = start
+    for match in _TOKEN.finditer(text, start, end):
+        word = match[0].strip(".'’")
+        if len(word) > 1 and word.lower() in NOT_NAMES:
+            break
+        last = match.end()
+    while last > start and text[last - 1] in " ,'’-":
+        last -= 1
+    kept = text[start:last]
+    return (start, last) if any(len(word) > 1 for word in regex.findall(r"\p{L}+", kept)) else None

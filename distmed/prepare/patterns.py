@@ -1,0 +1,28 @@
+"""How patterns of identifiers are written: a label that gives one away, and what may stand as its value.
+
+Building blocks for the tables of patterns. `\\K` starts the match: the label before it stays in the text. A pattern below
+0.5 counts only where one of the type's context words stands before it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Patterns(NamedTuple):
+    """`found`: (regular expression, score); `context`: words that raise a score by 0.35 where they stand shortly before."""
+
+    found: tuple[tuple[str, float], ...]
+    context: tuple[str, ...] = ()
+
+
+MARK = r"(?:[ \t]*(?:numbers?|num\.?|no\.?|nr\.?|ids?|identifiers?|is|was|#))*[ \t]*[:#=|–-]*\s*"
+"""What may stand between a label and its value: "MRN #: ", "Account number is ", a line break of a table."""
+STRICT = r"(?:[ \t]*(?:numbers?|num\.?|no\.?|nr\.?|ids?|identifiers?|#))+(?:[ \t]+is)?[ \t]*[:#=|–-]*\s*"
+"""The same for labels that are common words, which need a "number", "ID" or "#"."""
+VALUE = r"(?=[A-Za-z/-]{0,8}\d)(?!\d{1,2}/\d{1,2}/)[A-Za-z0-9][A-Za-z0-9/-]{3,}\b"
+SPACED = rf"(?:[A-Z]{{1,4}}[ -]?\d{{3,}}(?:[ -]\d{{2,}})*(?:-[A-Z0-9]+)*\b|\d{{2,4}}(?:[ -]\d{{2,4}}){{1,3}}\b|{VALUE})"
+
+
+def labeled(labels: str, value: str = VALUE, mark: str = MARK) -> str:
+    return rf"(?i:(?<![\w])(?:{labels})(?:\(s\))?{mark})\K{value}"

@@ -1,0 +1,210 @@
+"""`distmed prepare`, readable top to bottom: sources -> parts -> who stays, and where -> shards, manifests, report.
+
+Settings and a folder flow in, prepared folders flow out. Each half can be interrupted and continues; what is finished
+from the same sources under the same settings is not done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distmed import __version__
+from distmed.cases.case import Case
+from distmed.errors import UserError, one_of
+from distmed.prepare.augment import variants
+from distmed.prepare.batches import make_parts
+from distmed.prepare.decide import Decision, decide, overlap_lines
+from distmed.prepare.decontaminate import Evaluation, build, is_built
+from distmed.prepare.manifest import MANIFEST, Manifest
+from distmed.prepare.open import source_stamp
+from distmed.prepare.parts import Parts
+from distmed.prepare.read import Placed, Reader, evaluation_cases
+from distmed.prepare.report import OVERLAPS, Report
+from distmed.prepare.settings import Settings
+from distmed.prepare.shards import write_shards
+from distmed.prepare.watch import Watch
+
+WORK = ".work"
+_LIBRARIES = ("ftfy", "rensa", "pyarrow")
+
+
+def prepare(settings: Settings, out: Path, *, processes: int, watch: Watch) -> Report:
+    """Prepare the sources into `out` (or, with a split, into a folder for each split in it), and say what became of them.
+
+    Raises UserError for whatever the user can mend; started again, it goes on where it was.
+    """
+    if settings.deidentify:
+        from distmed.prepare.recognizers import require_presidio
+
+        require_presidio()
+    fingerprint = _fingerprint(settings)
+    finished = _finished(settings, out, fingerprint)
+    if finished is not None:
+        shutil.rmtree(out / WORK, ignore_errors=True)
+        watch.note(f"{out} is prepared already, from the same sources with the same settings")
+        return finished
+    parts = Parts(out / WORK, fingerprint)
+    if parts.fresh:
+        for name in settings.splits:
+            (out / name / MANIFEST).unlink(missing_ok=True)
+    evaluation = _evaluation(settings, parts, watch)
+    _read(settings, parts, evaluation, processes, watch)
+    with watch.phase("comparing the cases"):
+        decision = decide(settings, parts, Evaluation.open(evaluation) if evaluation else None)
+    report = _report(settings, parts, decision, fingerprint)
+    if not (decision.split_N >= 0).any():
+        raise _nothing_left(report)
+    if evaluation:
+        report = _list_overlaps(report, out, parts, decision, Evaluation.open(evaluation))
+    groups_N = parts.array("group_hash")
+    for number, name in enumerate(settings.splits):
+        manifest = _write(settings, out / name, parts, decision, number, watch)
+        here_N = decision.split_N == number
+        report.splits[name] = {
+            "rows": manifest.rows,
+            "augmented": int(decision.copies_N[here_N].sum()),
+            "groups": len(np.unique(groups_N[here_N])),
+            "labels": {key: label.count for key, label in manifest.labels.items()},
+            "hash": manifest.hash,
+        }
+    report.write(out)
+    parts.clear()
+    return report
+
+
+def _fingerprint(settings: Settings) -> str:
+    """Of the settings, and of size and time of every file they read."""
+    stamps = [source_stamp(source) for source in (*settings.sources, *settings.without)]
+    text = json.dumps([__version__, settings.described(), _versions(settings), stamps], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _versions(settings: Settings) -> dict[str, str]:
+    libraries = (*_LIBRARIES, "presidio-analyzer") if settings.deidentify else _LIBRARIES
+    return {"distmed": __version__, **{name: importlib.metadata.version(name) for name in libraries}}
+
+
+def _finished(settings: Settings, out: Path, fingerprint: str) -> Report | None:
+    """The report of an `out` that is done; None if there is work to do. Raises UserError if `out` is something else."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file", "name a folder for --out")
+    report = Report.read(out)
+    if report is None:
+        if out.exists() and not (out / WORK).is_dir() and any(out.iterdir()):
+            raise UserError(f"{out} holds something else", "name a new or empty folder for --out")
+        return None
+    if report.fingerprint != fingerprint:
+        raise UserError(
+            f"{out} was prepared from other sources or with other settings",
+            "name another folder for --out, or delete it",
+        )
+    for name in settings.splits:
+        Manifest.read(out / name).verify(checksums=False)
+    return report
+
+
+def _evaluation(settings: Settings, parts: Parts, watch: Watch) -> Path | None:
+    """The folder with the hashes of the evaluation sets."""
+    if not settings.without:
+        return None
+    folder = parts.folder / "evaluation"
+    if not is_built(folder):
+        with watch.phase("reading the evaluation sets") as advanced:
+            cases = (placed for source in settings.without for placed in evaluation_cases(source))
+            build(_told(cases, advanced), folder)
+    return folder
+
+
+def _told(cases: Iterator[Placed], advanced: Callable[[int], None]) -> Iterator[Placed]:
+    for case in cases:
+        yield case
+        advanced(1)
+
+
+def _read(settings: Settings, parts: Parts, evaluation: Path | None, processes: int, watch: Watch) -> None:
+    if parts.reading() is not None:
+        return
+    reader = Reader(settings)
+    with watch.phase("reading the sources") as advanced:
+        count = make_parts(reader, parts, settings, evaluation, processes, advanced)
+    parts.finish_reading({"parts": count, "rows": reader.rows, "dropped": reader.dropped, "unclean": reader.unclean})
+
+
+def _report(settings: Settings, parts: Parts, decision: Decision, fingerprint: str) -> Report:
+    reading = parts.reading()
+    assert reading is not None
+    unclean, identifiers = Counter(reading["unclean"]), Counter[str]()
+    for number in parts.numbers():
+        stats = parts.stats(number)
+        unclean.update(stats["dropped"])
+        identifiers.update(stats["identifiers"])
+    dropped = {"read": reading["dropped"], "clean": unclean, **decision.dropped}
+    return Report(
+        fingerprint=fingerprint,
+        settings=settings.described(),
+        versions=_versions(settings),
+        rows=reading["rows"],
+        dropped={stage: dict(sorted(rules.items())) for stage, rules in dropped.items() if rules},
+        splits={},
+        identifiers=dict(sorted(identifiers.items())),
+        clusters=decision.clusters,
+        conflicts=decision.conflicts,
+    )
+
+
+def _nothing_left(report: Report) -> UserError:
+    if not report.rows:
+        return UserError("the sources hold no rows", "name a source with at least one row")
+    rules = [f"{stage}: {rule} ({n})" for stage, rules in report.dropped.items() for rule, n in rules.items()]
+    return UserError(
+        f"no case is left of {report.rows} rows, all were dropped: {one_of(rules)}",
+        "turn a stage off, or loosen --where",
+    )
+
+
+def _list_overlaps(report: Report, out: Path, parts: Parts, decision: Decision, evaluation: Evaluation) -> Report:
+    path = out / OVERLAPS
+    path.touch(0o600)
+    with path.open("w", encoding="utf-8") as file:
+        for line in overlap_lines(parts, decision, evaluation):
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return replace(report, boilerplate=evaluation.ignored)
+
+
+def _write(settings: Settings, folder: Path, parts: Parts, decision: Decision, number: int, watch: Watch) -> Manifest:
+    if (folder / MANIFEST).is_file():
+        manifest = Manifest.read(folder)
+        manifest.verify(checksums=False)
+        return manifest
+    here_N = decision.split_N == number
+    total = int(here_N.sum() + decision.copies_N[here_N].sum())
+    with watch.phase(f"writing {folder}", total) as advanced:
+        described: dict[str, Any] = {**settings.described(), "split": settings.splits[number]}
+        cases = _told_cases(_cases(settings, parts, decision, number), advanced)
+        return write_shards(cases, folder, format=settings.sources[0].format, settings=described)
+
+
+def _cases(settings: Settings, parts: Parts, decision: Decision, number: int) -> Iterator[Case]:
+    """The cases of a split, each followed by its variants."""
+    for row, values in parts.rows(decision.split_N == number):
+        case = Case.from_row(values)
+        if settings.deidentify:
+            case = replace(case, group=f"group-{decision.group_N[row]}")
+        yield case
+        yield from variants(case, int(decision.copies_N[row]), settings.seed)
+
+
+def _told_cases(cases: Iterator[Case], advanced: Callable[[int], None]) -> Iterator[Case]:
+    for case in cases:
+        yield case
+        advanced(1)

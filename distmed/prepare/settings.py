@@ -1,0 +1,149 @@
+"""Settings: what `distmed prepare` was asked for, checked, and in a form that a manifest can keep.
+
+Options of the command line flow in through `settings_of`, every stage reads its own part. The number of processes is no
+setting: it changes how long the work takes, never what comes out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from distmed.errors import UserError
+from distmed.recipe import Source
+
+SHARES = (("train", 0.8), ("dev", 0.1), ("test", 0.1))
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`shares`: name and share of each split, the first of them to train on; empty: no split. `cuts`: the days on which
+    the second split begins, and the third; `augment`: the least number of training cases of a class, 0: none is added."""
+
+    sources: tuple[Source, ...]
+    clean: bool = True
+    deidentify: bool = True
+    deduplicate: bool = True
+    without: tuple[Source, ...] = ()
+    group_by: str | None = None
+    shares: tuple[tuple[str, float], ...] = ()
+    date_column: str | None = None
+    cuts: tuple[date, ...] = ()
+    augment: int = 0
+    seed: int = 1
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the sub-folders; one empty name where there is no split."""
+        if self.cuts:
+            return ("train", "test") if len(self.cuts) == 1 else ("train", "dev", "test")
+        return tuple(name for name, _ in self.shares) or ("",)
+
+    def described(self) -> dict[str, Any]:
+        """For the manifest: every setting, sources by their last name only, so that no folder of this machine is in it."""
+        values = asdict(self)
+        for name in ("sources", "without"):
+            values[name] = [_described(source) for source in getattr(self, name)]
+        values["shares"] = dict(self.shares)
+        values["cuts"] = [day.isoformat() for day in self.cuts]
+        return values
+
+
+def settings_of(
+    sources: Sequence[str],
+    *,
+    format: str = "columns",
+    columns: Sequence[str] = (),
+    where: Sequence[str] = (),
+    limit: int | None = None,
+    without: Sequence[str] = (),
+    without_format: str | None = None,
+    group_by: str | None = None,
+    split: str | None = None,
+    split_by_date: str | None = None,
+    clean: bool = True,
+    deidentify: bool = True,
+    deduplicate: bool = True,
+    augment: int = 0,
+    seed: int = 1,
+) -> Settings:
+    """The settings that the options of the command line ask for. Raises UserError for one that makes no sense."""
+    roles = _pairs("--columns", "ROLE=COLUMN", columns)
+    wanted = {column: yaml.safe_load(value) for column, value in _pairs("--where", "COLUMN=VALUE", where).items()}
+    if split and split_by_date:
+        raise UserError("--split and --split-by-date are two ways to split", "give one of them")
+    shares = _shares(split) if split else SHARES if group_by and not split_by_date else ()
+    column, cuts = _cuts(split_by_date) if split_by_date else (None, ())
+    other = without_format or format
+    return Settings(
+        sources=tuple(_source(name, format, roles, wanted, limit) for name in sources),
+        clean=clean,
+        deidentify=deidentify,
+        deduplicate=deduplicate,
+        without=tuple(_source(name, other, roles if other == "columns" else {}, {}, None) for name in without),
+        group_by=group_by,
+        shares=shares,
+        date_column=column,
+        cuts=cuts,
+        augment=augment,
+        seed=seed,
+    )
+
+
+def _source(name: str, format: str, columns: dict[str, str], where: dict[str, Any], limit: int | None) -> Source:
+    if name.startswith("builtin:"):
+        format = "columns"
+    try:
+        return Source(source=name, format=format, columns=columns, where=where, limit=limit)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise UserError(f"--{fault['loc'][0]}: {fault['msg'].lower()}", "mend that option") from error
+
+
+def _described(source: Source) -> dict[str, Any]:
+    values = source.model_dump(mode="json", include={"format", "where", "columns", "limit"})
+    return {"name": Path(source.source).name, **values}
+
+
+def _pairs(option: str, form: str, items: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key or not value:
+            raise UserError(f"{option} {item} is not {form}", f"write {option} {form}, once for each")
+        pairs[key] = value
+    return pairs
+
+
+def _shares(split: str) -> tuple[tuple[str, float], ...]:
+    form = "write --split train=0.8,dev=0.1,test=0.1; the shares add up to 1"
+    try:
+        shares = tuple((name.strip(), float(share)) for name, share in (part.split("=") for part in split.split(",")))
+    except ValueError as error:
+        raise UserError(f"--split {split} does not name splits with their shares", form) from error
+    names = [name for name, _ in shares]
+    if not all(_SPLIT_NAME.fullmatch(name) for name in names) or len(set(names)) < len(names):
+        raise UserError(f"--split {split}: names must be different, of letters, digits, _ and -", form)
+    if not all(share > 0 for _, share in shares) or abs(sum(share for _, share in shares) - 1) > 1e-6:
+        raise UserError(f"--split {split}: the shares do not add up to 1", form)
+    return shares
+
+
+def _cuts(split_by_date: str) -> tuple[str, tuple[date, ...]]:
+    form = "write --split-by-date COLUMN=2023-01-01 (train, test) or COLUMN=2022-01-01,2023-01-01 (train, dev, test)"
+    column, equals, days = split_by_date.partition("=")
+    try:
+        cuts = tuple(date.fromisoformat(day.strip()) for day in days.split(","))
+    except ValueError as error:
+        raise UserError(f"--split-by-date {split_by_date} names no days", form) from error
+    if not column or not equals or len(cuts) > 2 or sorted(set(cuts)) != list(cuts):
+        raise UserError(f"--split-by-date {split_by_date} is no column with one day, or two in order", form)
+    return column, cuts
