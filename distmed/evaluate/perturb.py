@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from distmed.cases.case import Case
+from distmed.cases.case import Case, Sex
 from distmed.cases.demographics import subgroups
 
 Perturb = Callable[[Case, int], Case | None]
@@ -84,7 +84,7 @@ def swap_sex(case: Case, seed: int) -> Case | None:
     """
     if case.kind == "dialogue" or _ONE_SEX.search(" ".join((*_texts(case), *case.options))):
         return None
-    sex = {"female": "male", "male": "female", None: None}[case.sex]
+    sex: Sex | None = "male" if case.sex == "female" else "female" if case.sex == "male" else None
     changed = dataclasses.replace(case, text=_SEXED.sub(_other_word, case.text), sex=sex)
     return _swapped(case, changed)
 
