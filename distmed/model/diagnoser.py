@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from distmed.model.attention import as_bias, block_mask, padding_mask
 from distmed.model.candidates import Tree
 from distmed.model.families import FAMILIES, Family
+from distmed.model.head import Targets, with_loss
 
 if TYPE_CHECKING:
     from distmed.stream.batch import MicroBatch
@@ -32,6 +34,7 @@ class Diagnoser(nn.Module):
         self.hf = hf
         self.fresh = fresh
         self.family: Family | None = FAMILIES.get(self.network.config.model_type)
+        self.gives_losses = self.family is not None and with_loss(self.network)
 
     @property
     def network(self) -> Any:
@@ -39,13 +42,26 @@ class Diagnoser(nn.Module):
         hf: Any = self.hf
         return hf.get_base_model() if hasattr(hf, "get_base_model") else hf
 
-    def forward(self, batch: MicroBatch | Tree) -> Tensor:
-        """Logits [C, K] of each case (classify), or [T, V] at the target positions (generate)."""
+    def forward(self, batch: MicroBatch | Tree, *, label_smoothing: float | None = None) -> Tensor:
+        """Logits [C, K] of each case (classify), or [T, V] at the target positions (generate).
+
+        With `label_smoothing` (0 for none) generate gives the loss [T] of each target instead, in the memory of a few logits.
+        """
+        losses = label_smoothing is not None and batch.target_ids_T is not None
+        if losses and not self.gives_losses:
+            logits_TV = self(batch)
+            return F.cross_entropy(
+                logits_TV.float(), batch.target_ids_T, reduction="none", label_smoothing=label_smoothing or 0.0
+            )
         if self.family is None:
             return self._unpacked(batch)
         states_ND = self._states(batch, self.family).flatten(0, 1)
         if batch.target_index_T is not None:
-            return self._vocabulary_logits(states_ND.index_select(0, batch.target_index_T))
+            states_TD = states_ND.index_select(0, batch.target_index_T)
+            if losses:
+                targets = Targets(batch.target_ids_T, label_smoothing or 0.0, self._cap)
+                return self.network.get_output_embeddings()(states_TD, targets)
+            return self._vocabulary_logits(states_TD)
         index_C = batch.case_first_C if self.family.pools == "first" else batch.case_last_C
         return self.family.head(self.network, states_ND.index_select(0, index_C).unsqueeze(1))
 
@@ -88,8 +104,12 @@ class Diagnoser(nn.Module):
 
     def _vocabulary_logits(self, states_TD: Tensor) -> Tensor:
         logits_TV = self.network.get_output_embeddings()(states_TD)
-        cap = getattr(self.network.config, "final_logit_softcapping", None)
-        return logits_TV if cap is None else torch.tanh(logits_TV / cap) * cap
+        return logits_TV if self._cap is None else torch.tanh(logits_TV / self._cap) * self._cap
+
+    @property
+    def _cap(self) -> float | None:
+        cap: float | None = getattr(self.network.config, "final_logit_softcapping", None)
+        return cap
 
     def _unpacked(self, batch: MicroBatch | Tree) -> Tensor:
         """An architecture that was not tested for packing: rows of one case, and its own forward pass."""

@@ -5,6 +5,7 @@ Logits and a micro-batch flow in, one float32 scalar flows out. Cases without a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,6 +41,18 @@ def loss_sum(logits: Tensor, batch: MicroBatch, train: Train, log_prior_K: Tenso
     if train.loss == "focal":
         loss_C = loss_C * _focus(logits_CK, batch.case_label_C, train.focal_gamma)
     return (loss_C * batch.case_weight_C).sum()
+
+
+def training_loss(
+    model: Callable[..., Tensor], batch: MicroBatch, train: Train, log_prior_K: Tensor | None = None
+) -> Tensor:
+    """`loss_sum` of the model's logits, which are never whole where they run over a vocabulary.
+
+    `model`: a Diagnoser, or an engine around one.
+    """
+    if batch.target_ids_T is None:
+        return loss_sum(model(batch), batch, train, log_prior_K)
+    return model(batch, label_smoothing=train.label_smoothing).sum()
 
 
 def plain_loss_sum(logits: Tensor, batch: MicroBatch) -> Tensor:

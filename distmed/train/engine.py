@@ -19,7 +19,7 @@ from torch import Tensor
 
 from distmed.model.diagnoser import Diagnoser
 from distmed.model.groups import parameter_groups
-from distmed.model.loss import loss_sum
+from distmed.model.loss import training_loss
 from distmed.recipe import Recipe
 from distmed.train.schedule import lr_factor
 
@@ -114,7 +114,7 @@ def train_step(
     losses: list[Tensor] = []
     for batch in step.micro_batches:
         batch_on_device = batch.to(device)
-        loss = loss_sum(engine(batch_on_device), batch_on_device, recipe.train, log_prior_K)
+        loss = training_loss(engine, batch_on_device, recipe.train, log_prior_K)
         loss = loss * 0.0 if batch.masked else loss
         engine.backward(loss * (world_size / step.denominator), scale_wrt_gas=False)
         engine.step()
