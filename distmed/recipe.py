@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from distmed.errors import UserError
+from distmed.overrides import apply_override
 from distmed.tuning import Tune
 
 Positive = Annotated[float, Field(gt=0)]
@@ -71,7 +72,9 @@ class Source(Section):
         description="Keep the groups (patients, papers) whose hash lies in [low, high): a split by group, [0.1, 1] for train.",
     )
     limit: PositiveInt | None = Field(None, description="Take only this many cases from the start.")
-    weight: Positive = Field(1.0, description="Share of this source in a mixture.")
+    weight: Positive | None = Field(
+        None, description="Share of this source in a mixture; null for all: each case once an epoch."
+    )
 
 
 class Data(Section):
@@ -84,6 +87,21 @@ class Data(Section):
     )
     unknown_labels: Literal["refuse", "count"] = Field(
         "refuse", description="An eval case whose label train never had stops the run, or counts as answered wrongly."
+    )
+    on_end: Literal["wrap", "stop"] = Field(
+        "wrap",
+        description="A source that has had its epochs before the others starts again until all have had them, or ends the run.",
+    )
+    on_error: Literal["stop", "skip"] = Field(
+        "stop",
+        description="A row group that cannot be read stops the run, or is skipped within the budget and reported.",
+    )
+    skip_budget: Fraction = Field(
+        0.001, description="Share of the rows that may be skipped; more of them stop the run."
+    )
+    token_cache: Literal["auto", "ids", "counts"] = Field(
+        "auto",
+        description="Keep token ids on the disk, or only their number and tokenise as rows come; auto: ids in half the room.",
     )
     long_cases: Literal["refuse", "drop", "cut"] = Field(
         "refuse",
@@ -230,6 +248,11 @@ class Recipe(Section):
                 f"cluster.num_workers: {self.cluster.most} workers share train.global_batch="
                 f"{self.train.global_batch} sequences, so some would have none; raise one or lower the other"
             )
+        unweighted = [source.source for source in self.data.train if source.weight is None]
+        if unweighted and len(unweighted) < len(self.data.train):
+            raise ValueError(
+                f"data.train: {unweighted[0]} has no weight, others have; give every source a weight, or none"
+            )
         return self
 
     def to_yaml(self) -> str:
@@ -295,49 +318,3 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for inner in get_args(annotation) for model in _models_in(inner)]
-
-
-def apply_override(values: Any, override: str) -> None:
-    """Write one `key=value` into plain values, before they are checked."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise UserError(f"not an override: {override}", "write key=value, for example optimizer.lr=1e-5")
-    try:
-        value = _number_or(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise UserError(f"{key}: not a value: {text}", "quote it, or write it as in a YAML file") from error
-    *path, last = key.split(".")
-    here = values
-    for part in path:
-        here = _enter(here, part, key)
-    if isinstance(here, list):
-        here[_index(here, last, key)] = value
-    else:
-        here[last] = value
-
-
-def _enter(here: Any, part: str, key: str) -> Any:
-    if isinstance(here, list):
-        return here[_index(here, part, key)]
-    inner = here.get(part)
-    if inner is None:
-        inner = here[part] = {}
-    if not isinstance(inner, dict | list):
-        raise UserError(f"{key}: `{part}` holds a value, not a section", f"set `{part}` itself, or mend the path")
-    return inner
-
-
-def _index(items: list[Any], part: str, key: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
-        raise UserError(f"{key}: `{part}` is no index of a list of {len(items)}", f"use 0 to {len(items) - 1}")
-    return int(part)
-
-
-def _number_or(value: Any) -> Any:
-    """YAML 1.1 reads 1e-5 as a string; people mean the number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value

@@ -22,8 +22,9 @@ choice.answers choice.chat choice.letter_prompt choice.max_new_tokens choice.sho
 choice.text_prompt
 cluster.collective_timeout_s cluster.max_failures cluster.max_preemptions cluster.num_workers
 cluster.stall_timeout_s cluster.wait_s
-data.class_weights data.drop_findings data.eval data.excluded_findings data.long_cases data.packing data.sampling
-data.seq_len data.shuffle_findings data.test data.train data.unknown_labels
+data.class_weights data.drop_findings data.eval data.excluded_findings data.long_cases data.on_end data.on_error
+data.packing data.sampling data.seq_len data.shuffle_findings data.skip_budget
+data.test data.token_cache data.train data.unknown_labels
 deepspeed
 model.dropout model.init model.lora model.path model.revision model.trust_remote_code
 name
@@ -93,6 +94,11 @@ def test_the_shipped_recipes_are_valid() -> None:
             {**LEAST, "train": {"global_batch": 2}, "cluster": {"num_workers": 3}},
             "3 workers share train.global_batch=2",
             "raise one or lower the other",
+        ),
+        (
+            {**LEAST, "data": {"train": [{"source": "x", "weight": 2}, {"source": "y"}]}},
+            "y has no weight, others have",
+            "give every source a weight, or none",
         ),
     ],
 )

@@ -71,7 +71,7 @@ class Step:
     """This worker's share of sequences k … next_k-1, and facts about the whole global batch.
 
     `denominator` is its number of target tokens (generate) or sum of case weights (classify); `tokens` and `cases` are the real
-    ones; `epoch` is how many epochs are done after it.
+    ones; `epoch` is how many epochs are done after it, `epochs` how many of every source.
     """
 
     micro_batches: list[MicroBatch]
@@ -79,6 +79,7 @@ class Step:
     tokens: int
     cases: int
     epoch: float
+    epochs: list[float]
     k: int
     next_k: int
 

@@ -1,4 +1,4 @@
-"""From a recipe and its manifests to a StreamPlan: labels, token counts, what is too long, how many sequences.
+"""From a recipe and its manifests to a StreamPlan: labels, token counts, layouts, how many sequences.
 
 Runs once, on the driver. All that is wrong with the data as a whole is found here, before anything is trained.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,20 +18,24 @@ import numpy as np
 from distmed.errors import UserError, one_of
 from distmed.prepare.manifest import Manifest
 from distmed.recipe import Recipe
-from distmed.stream.counts import count
+from distmed.stream import order
+from distmed.stream.counts import Counting, count, skipped_groups
 from distmed.stream.encode import Encode, prompt_hash, tokenizer_hash
-from distmed.stream.order import WINDOW_ROWS
-from distmed.stream.plan import StreamPlan
-from distmed.stream.sequences import Epoch
-from distmed.stream.table import Table
-from distmed.stream.tokens import case_file, total
+from distmed.stream.index import case_file
+from distmed.stream.layout import Facts, laid_out
+from distmed.stream.mixture import quotas
+from distmed.stream.plan import Pool, StreamPlan
+from distmed.stream.tokens import IDS, total
 from distmed.stream.weights import class_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 1
+VERSION = 2
 """Of the order: raise it with any change that moves a case."""
+
+LARGEST_GROUP = 16_000
+"""Rows of a row group that may be read piecewise; some hundred of them are in memory at once."""
 
 
 def label_index(manifests: Sequence[Manifest]) -> tuple[list[str], list[str]]:
@@ -52,8 +57,9 @@ def build(
     *,
     train: bool,
     processes: int,
+    tell: Callable[[int, float], None] = lambda tokens, seconds: None,
 ) -> StreamPlan:
-    """Count the tokens (or find them counted in `cache`) and lay out the run.
+    """Count the tokens (or find them counted in `cache`) and lay out the run. `tell` hears of tokens counted, and seconds.
 
     An evaluation (`train=False`) drops nothing: where training drops a long case, it is cut, so that every case is answered.
 
@@ -62,57 +68,115 @@ def build(
     data = recipe.data
     if recipe.task == "classify":
         _check_labels(manifests, label_index, refuse=train or data.unknown_labels == "refuse")
-    key = f"{tokenizer_hash(tokenizer)}-{prompt_hash(recipe, train)}"
     labels = sorted(label_index, key=label_index.__getitem__)
     encode = Encode(recipe, tokenizer, label_index)
     cache.mkdir(parents=True, exist_ok=True)
-    epochs = math.ceil(recipe.train.epochs) if train else 1
-    wanted = recipe.train.max_steps * recipe.train.global_batch if train and recipe.train.max_steps else None
-    if wanted:
-        epochs = 1  # how many it takes shows when one is packed
-    folders = count(manifests, range(epochs), encode, key, cache, train=train, processes=processes)
-    plan = StreamPlan(
-        task=recipe.task,
+    skip = data.on_error == "skip"
+    counting = Counting(
+        encode=encode,
+        key=f"{tokenizer_hash(tokenizer)}-{prompt_hash(recipe, train)}",
+        cache=cache,
         train=train,
-        seq_len=data.seq_len,
-        packing=data.packing,
-        long_cases="cut" if data.long_cases == "drop" and not train else data.long_cases,
-        sampling=data.sampling,
-        seed=recipe.train.seed,
-        global_batch=recipe.train.global_batch,
-        micro_batch=recipe.train.micro_batch,
+        processes=processes,
+        keep=data.token_cache,
+        skip_rows=math.floor(data.skip_budget * sum(m.rows for m in manifests)) if skip else None,
+        tell=tell,
+    )
+    pools, shares = _pools(recipe, manifests, train)
+    plan = StreamPlan(
+        recipe=recipe,
+        train=train,
         manifests=manifests,
         labels=labels,
-        case_folders=[case_file(manifest, cache) for manifest in manifests],
-        token_folders=folders,
-        class_counts_K=np.zeros(len(label_index), dtype=np.int64),
-        class_weights_K=np.ones(len(label_index), dtype=np.float32),
-        window_sequences=[],
-        total_sequences=0,
-        cases=0,
-        tokens=0,
-        dropped=0,
-        cut=0,
+        case_folders=[],
+        token_folders=[],
+        pools=pools,
+        quotas=shares,
+        identity={},
+        ids_kept=False,
         counted_tokens_per_s=0.0,
-        identity=_identity(recipe, manifests, tokenizer, labels, train),
+        skipped=[],
     )
+    wanted = recipe.train.max_steps * recipe.train.global_batch if train and recipe.train.max_steps else None
+    passes = [1 if wanted else math.ceil(recipe.train.epochs) if train else 1] * len(pools)
     while True:
-        made = len(plan.window_sequences)
-        plan = _checked(plan, range(made, epochs))
-        table = plan.table()
-        plan.window_sequences.extend(_window_sequences(plan, table, epoch) for epoch in range(made, epochs))
-        per_epoch = [plan.sequences_per_epoch(epoch) for epoch in range(epochs)]
-        if wanted is None or sum(per_epoch) >= wanted:
+        plan, facts = _extended(plan, passes, counting, tokenizer)
+        end, missing = _end(plan, wanted)
+        if not missing:
             break
-        epochs = max(epochs + 1, math.ceil(epochs * wanted / sum(per_epoch)))
-        folders = count(manifests, range(epochs), encode, key, cache, train=train, processes=processes)
-        plan = replace(plan, token_folders=folders)
-    if wanted is None:
-        part = recipe.train.epochs % 1 if train else 0
-        wanted = sum(per_epoch) - (per_epoch[-1] - math.ceil(per_epoch[-1] * part) if part else 0)
-    counts_K = _class_counts(plan, table)
+        passes = [max(had, needed) for had, needed in zip(passes, missing, strict=True)]
+    counts_K = _class_counts(plan, facts, end)
     weights_K = class_weights(counts_K, data.class_weights if train else "none")
-    return replace(plan, total_sequences=wanted, class_counts_K=counts_K, class_weights_K=weights_K)
+    return replace(plan, total_sequences=end, class_counts_K=counts_K, class_weights_K=weights_K)
+
+
+def _pools(recipe: Recipe, manifests: list[Manifest], train: bool) -> tuple[list[Pool], list[int]]:
+    """(pools, their quotas): all sources as one, or each by itself where the recipe weighs them."""
+    weights = [source.weight for source in recipe.data.train] if train else []
+    if not any(weights) or len(weights) == 1:
+        return [Pool(tuple(range(len(manifests))))], [1]
+    return [Pool((s,)) for s in range(len(manifests))], quotas([weight or 0 for weight in weights])
+
+
+def _extended(
+    plan: StreamPlan, passes: list[int], counting: Counting, tokenizer: PreTrainedTokenizerBase
+) -> tuple[StreamPlan, list[Facts]]:
+    """The plan with so many passes of each pool counted and laid out, and what the first of each holds."""
+    epochs_of = {s: range(p) for pool, p in zip(plan.pools, passes, strict=True) for s in pool.sources}
+    folders = count(plan.manifests, [epochs_of[s] for s in range(len(plan.manifests))], counting)
+    everything = [folder for row in folders for folder in row]
+    first = [row[0] for row in folders]
+    plan = replace(
+        plan,
+        # After the counting pass, which compares every byte with the manifest.
+        case_folders=[
+            case_file(m, counting.cache, processes=counting.processes, skip=counting.skip_rows is not None)
+            for m in plan.manifests
+        ],
+        token_folders=folders,
+        ids_kept=all((folder / IDS).exists() for folder in everything),
+        skipped=skipped_groups(everything),
+        counted_tokens_per_s=total(first, "tokens") / max(total(first, "seconds"), 1e-9),
+    )
+    plan = replace(plan, identity=_identity(plan, tokenizer))
+    if not plan.ids_kept:
+        _check_groups(plan)
+    pools, facts = [], []
+    for pool, epochs in zip(plan.pools, passes, strict=True):
+        parts = [str(plan.train), *(str(value) for name, value in plan.identity.items() if name != "data.weight")]
+        parts += [plan.manifests[s].hash for s in pool.sources] + [str(pool.sources[0] if len(plan.pools) > 1 else "")]
+        folder = counting.cache / f"layout-{_short(parts)}"
+        laid = [laid_out(plan, pool, epoch, folder, counting.processes) for epoch in range(epochs)]
+        pools.append(Pool(pool.sources, tuple(path for path, _, _ in laid), tuple(number for _, number, _ in laid)))
+        facts.append(laid[0][2])
+    long = sum(of.long for of in facts)
+    dropped = long if plan.long_cases == "drop" else 0
+    return replace(
+        plan,
+        pools=pools,
+        cases=sum(of.cases for of in facts),
+        tokens=sum(of.tokens for of in facts),
+        dropped=dropped,
+        cut=long - dropped,
+    ), facts
+
+
+def _end(plan: StreamPlan, wanted: int | None) -> tuple[int, list[int]]:
+    """(sequences of the run, passes of each pool that are missing for it: none if all are there)."""
+    epochs = plan.recipe.train.epochs if plan.train else 1
+    if wanted is not None and plan.recipe.data.on_end == "wrap":
+        end = wanted
+    elif any(len(pool.sequences) < math.ceil(epochs) for pool in plan.pools):
+        return 0, [math.ceil(epochs)] * len(plan.pools)
+    else:
+        end = min(plan.ends_of(epochs), wanted or sys.maxsize)
+    needed = plan.mixture.before(end).tolist()
+    if all(sum(pool.sequences) >= need for pool, need in zip(plan.pools, needed, strict=True)):
+        return end, []
+    return 0, [
+        max(len(pool.sequences) + (sum(pool.sequences) < need), math.ceil(need / np.mean(pool.sequences)))
+        for pool, need in zip(plan.pools, needed, strict=True)
+    ]
 
 
 def _check_labels(manifests: Sequence[Manifest], label_index: dict[str, int], *, refuse: bool) -> None:
@@ -133,82 +197,53 @@ def _check_labels(manifests: Sequence[Manifest], label_index: dict[str, int], *,
         )
 
 
-def _identity(
-    recipe: Recipe, manifests: list[Manifest], tokenizer: PreTrainedTokenizerBase, labels: list[str], train: bool
-) -> dict[str, object]:
+def _check_groups(plan: StreamPlan) -> None:
+    """Whether rows can be read and tokenised as they come."""
+    if plan.sampling == "balanced":
+        raise UserError(
+            "data.sampling=balanced draws cases from anywhere, which needs their token ids on the disk",
+            "set data.token_cache=ids and make room, or use data.class_weights instead",
+        )
+    for manifest in plan.manifests:
+        for shard in manifest.shards:
+            if max(shard.row_groups) > LARGEST_GROUP:
+                raise UserError(
+                    f"{manifest.folder / shard.path} has row groups of {max(shard.row_groups)} rows, too many to hold at once",
+                    "prepare the source again, or set data.token_cache=ids and make room",
+                )
+
+
+def _identity(plan: StreamPlan, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """What the position depends on, by the name under which a person can set it back."""
-    data = recipe.data
-    return {
-        "version": f"{VERSION}.{WINDOW_ROWS}",
-        "train.seed": recipe.train.seed,
+    data = plan.recipe.data
+    identity: dict[str, object] = {
+        "version": f"{VERSION}.{order.WINDOW_ROWS}.{order.LANES}",
+        "train.seed": plan.seed,
         "data.seq_len": data.seq_len,
         "data.packing": data.packing,
         "data.sampling": data.sampling,
         "data.long_cases": data.long_cases,
-        "data manifest": _short([manifest.hash for manifest in manifests]),
-        "labels": _short(labels),
+        "data manifest": _short([manifest.hash for manifest in plan.manifests]),
+        "labels": _short(plan.labels),
         "tokenizer": tokenizer_hash(tokenizer),
-        "prompt": prompt_hash(recipe, train),
+        "prompt": prompt_hash(plan.recipe, plan.train),
     }
+    if len(plan.pools) > 1:
+        identity["data.weight"] = plan.quotas if len(plan.quotas) < 9 else _short(list(map(str, plan.quotas)))
+    if plan.skipped:
+        identity["rows skipped"] = _short([f"{entry['shard']}.{entry['group']}" for entry in plan.skipped])
+    return identity
 
 
 def _short(parts: list[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _checked(plan: StreamPlan, epochs: range) -> StreamPlan:
-    """Look over all counts of the epochs; note cases, tokens and long ones of the first."""
-    table = plan.table()
-    every_N = np.arange(table.size)
-    for epoch in epochs:
-        if epoch and len(plan.token_folders) == 1:
-            break  # the tokens of all epochs are the same
-        count_N = table.counts(every_N, epoch)
-        long_N = count_N > plan.seq_len
-        long = int(long_N.sum())
-        if long and plan.long_cases == "refuse":
-            raise UserError(
-                f"{long} of {table.size} cases are longer than data.seq_len={plan.seq_len}, the longest has {count_N.max()}",
-                "raise data.seq_len, or set data.long_cases to drop or cut",
-            )
-        dropped = long if plan.long_cases == "drop" else 0
-        kept_N = ~long_N if dropped else np.ones_like(long_N)
-        if not kept_N.any():
-            raise UserError(f"all {table.size} cases are longer than data.seq_len={plan.seq_len}", "raise data.seq_len")
-        fitting_N = np.minimum(count_N, plan.seq_len)
-        if plan.task == "generate":
-            _check_targets(plan, table, every_N[kept_N & (fitting_N <= table.starts(every_N, epoch))])
-        if epoch == 0:
-            first = plan.token_folders[0]
-            plan = replace(
-                plan,
-                cases=int(kept_N.sum()),
-                tokens=int(fitting_N[kept_N].sum()),
-                dropped=dropped,
-                cut=long - dropped,
-                counted_tokens_per_s=total(first, "tokens") / max(total(first, "seconds"), 1e-9),
-            )
-    return plan
-
-
-def _check_targets(plan: StreamPlan, table: Table, without_N: np.ndarray) -> None:
-    if len(without_N):
-        names = one_of(table.names(without_N[:5]) + ["…"] * (len(without_N) > 5))
-        raise UserError(
-            f"{len(without_N)} cases have no token to learn from, their answer is empty or cut off: {names}",
-            "raise data.seq_len, or take these cases out" + (", or set data.long_cases=drop" if plan.train else ""),
-        )
-
-
-def _window_sequences(plan: StreamPlan, table: Table, epoch: int) -> np.ndarray:
-    laid = Epoch(plan, table, epoch)
-    return np.array([len(laid.window(w)[1]) - 1 for w in range(laid.windows)], dtype=np.int64)
-
-
-def _class_counts(plan: StreamPlan, table: Table) -> np.ndarray:
-    """Cases of each class in the first epoch."""
-    rows_N = np.arange(table.size)
-    if plan.long_cases == "drop":
-        rows_N = rows_N[table.counts(rows_N, 0) <= plan.seq_len]
-    label_N = table.labels(rows_N)
-    return np.bincount(label_N[label_N >= 0], minlength=len(plan.labels))
+def _class_counts(plan: StreamPlan, facts: list[Facts], end: int) -> np.ndarray:
+    """Cases of each class in one epoch; in a mixture, as its sources are passed on average."""
+    if len(plan.pools) == 1:
+        return np.array(facts[0].classes, dtype=np.int64)
+    passes = plan.mixture.before(end) / np.array([pool.sequences[0] for pool in plan.pools])
+    seen_K = sum(share * np.array(of.classes) for share, of in zip(passes, facts, strict=True))
+    rounded = np.rint(seen_K * plan.cases / max(np.sum(seen_K), 1e-9)).astype(np.int64)
+    return np.where((seen_K > 0) & (rounded == 0), 1, rounded)

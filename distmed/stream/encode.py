@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +22,10 @@ from distmed.cases.prompts import Draw, Prompt
 from distmed.recipe import Recipe
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,10 @@ class Encode:
         """Ids that end with a token which is the same for all cases: a decoder is pooled there."""
         eos = self.tokenizer.eos_token_id
         ends = {eos, self.tokenizer.sep_token_id}
-        rows = self._tokenize(texts, add_special_tokens=True)["input_ids"]
+        if self.tokenizer.is_fast:
+            rows = [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=True)]
+        else:
+            rows = self._slowly(texts, add_special_tokens=True)
         for row in rows:
             if eos is not None and (not row or row[-1] not in ends):
                 row.append(eos)
@@ -82,40 +87,47 @@ class Encode:
 
     def _chats(self, chats: list[list[dict[str, str]]]) -> tuple[list[NDArray[np.int32]], list[int]]:
         """Ids of whole chats, and where in them the answer begins; at the end if a chat has none."""
-        wholes = [self._render(chat) for chat in chats]
-        prompts = [
-            self._render(chat[:-1], add_generation_prompt=True) if chat[-1]["role"] == "assistant" else whole
-            for chat, whole in zip(chats, wholes, strict=True)
-        ]
-        encoded = self._tokenize(wholes, return_offsets_mapping=self.tokenizer.is_fast)
-        ids = encoded["input_ids"]
-        starts = []
-        for number, head in enumerate(self._tokenize(prompts)["input_ids"]):
-            if ids[number][: len(head)] == head:
-                start = len(head)
-            elif self.tokenizer.is_fast:
-                border = _common(wholes[number], prompts[number])
-                ends = [end for _, end in encoded["offset_mapping"][number]]
-                start = next((place for place, end in enumerate(ends) if end > border), len(ends))
-            else:
-                start = _common(ids[number], head)
-            starts.append(max(1, start))  # the first token follows nothing, so it cannot be predicted
-        return [np.array(row, dtype=np.int32) for row in ids], starts
+        wholes = self._render(chats)
+        answered = [number for number, chat in enumerate(chats) if chat[-1]["role"] == "assistant"]
+        prompts = list(wholes)
+        asked = self._render([chats[number][:-1] for number in answered], add_generation_prompt=True)
+        for number, prompt in zip(answered, asked, strict=True):
+            prompts[number] = prompt
+        # The first token follows nothing, so it cannot be predicted.
+        if self.tokenizer.is_fast:
+            encodings = self._backend.encode_batch(wholes, add_special_tokens=False)
+            starts = [
+                max(1, _first_token_after(encoding, whole, _common(whole, prompt)))
+                for encoding, whole, prompt in zip(encodings, wholes, prompts, strict=True)
+            ]
+            return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings], starts
+        rows, heads = self._slowly(wholes), self._slowly(prompts)
+        starts = [max(1, _common(row, head)) for row, head in zip(rows, heads, strict=True)]
+        return [np.array(row, dtype=np.int32) for row in rows], starts
 
-    def _render(self, chat: list[dict[str, str]], **options: Any) -> str:
-        return str(self.tokenizer.apply_chat_template(chat, tokenize=False, **options))
+    def _render(self, chats: list[list[dict[str, str]]], **options: Any) -> list[str]:
+        """Chats as text. A chat template writes the special tokens itself."""
+        texts: Any = self.tokenizer.apply_chat_template(chats, tokenize=False, **options) if chats else []
+        return list(texts)
 
-    def _tokenize(self, texts: list[str], add_special_tokens: bool = False, **options: Any) -> Any:
-        """Without truncation. A chat template writes the special tokens itself."""
-        return self.tokenizer(
-            texts,
-            add_special_tokens=add_special_tokens,
-            truncation=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-            **options,
-        )
+    @cached_property
+    def _backend(self) -> Tokenizer:
+        """The tokenizer without the Python around it, and without truncation or padding."""
+        from tokenizers import Tokenizer
+
+        backend = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        backend.no_truncation()
+        backend.no_padding()
+        return backend
+
+    def _slowly(self, texts: list[str], add_special_tokens: bool = False) -> list[list[int]]:
+        """By a tokenizer that is written in Python."""
+        options = {"truncation": False, "return_attention_mask": False, "return_token_type_ids": False}
+        encoded = self.tokenizer(texts, add_special_tokens=add_special_tokens, verbose=False, **options)
+        return list(encoded["input_ids"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_backend"}
 
 
 def augments(recipe: Recipe) -> bool:
@@ -148,6 +160,17 @@ def prompt_hash(recipe: Recipe, train: bool) -> str:
     return hashlib.sha256(json.dumps(spec).encode()).hexdigest()[:16]
 
 
+def _first_token_after(encoding: Encoding, text: str, border: int) -> int:
+    """Of a character: the first token that reaches beyond it. One that merges over the border belongs to what follows."""
+    for character in range(border, len(text)):
+        token = encoding.char_to_token(character)
+        if token is not None:
+            return int(token)
+    return len(encoding.ids)
+
+
 def _common(a: Sequence[Any], b: Sequence[Any]) -> int:
     """Length of the common start."""
+    if len(b) <= len(a) and a[: len(b)] == b:
+        return len(b)
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -1,66 +1,32 @@
 """sequence(k): which cases the k-th sequence of a run holds, as a pure function of the plan.
 
-Order, draws and packing meet here. Positions flow in, case numbers flow out; neither workers nor text play a part.
+Mixture, turns of the lanes, order, draws and packing meet here. Positions flow in, case numbers flow out; neither workers nor
+text play a part.
 """
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
-from itertools import pairwise
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distmed.stream.draws import draw_list
-from distmed.stream.order import WINDOW_ROWS, Order, cut, permutation
-from distmed.stream.packing import pack, sequences
+from distmed.stream.layout import Layout
+from distmed.stream.order import LANES, Turns
 from distmed.stream.plan import StreamPlan
 from distmed.stream.table import Table
+from distmed.stream.windows import Windows
 
 Ints = NDArray[np.int64]
 
 
-class Epoch:
-    """The windows of one epoch, each a list of sequences."""
+class Sequence(NamedTuple):
+    """One sequence. `lane`: where it is read, as a fraction of all that is read; neighbours there share row groups."""
 
-    def __init__(self, plan: StreamPlan, table: Table, epoch: int) -> None:
-        self.plan = plan
-        self.table = table
-        self.epoch = epoch
-        rows_G = np.array([rows for m in plan.manifests for _, _, rows in m.row_groups], dtype=np.int64)
-        self._order = Order(np.cumsum(rows_G) - rows_G, rows_G, plan.seed, epoch, shuffle=plan.train)
-
-    @property
-    def windows(self) -> int:
-        return max(1, round(len(self._draws) / WINDOW_ROWS)) if self._balanced else self._order.windows
-
-    def window(self, w: int) -> tuple[Ints, Ints]:
-        """(cases_N, bounds_S1): sequence s of window `w` holds cases_N[bounds_S1[s] : bounds_S1[s + 1]]."""
-        plan = self.plan
-        rows_N = (
-            self._draws[cut(len(self._draws), self.windows, w)] if self._balanced else self._kept(self._order.window(w))
-        )
-        if not plan.packing:
-            return rows_N, np.arange(len(rows_N) + 1)
-        bin_N = pack(np.minimum(self.table.counts(rows_N, self.epoch), plan.seq_len), plan.seq_len)
-        bins = int(bin_N.max()) + 1 if len(bin_N) else 0
-        rank_S = permutation(bins, "sequences", plan.seed, self.epoch, w) if plan.train else None
-        place_N, bounds_S1 = sequences(bin_N, rank_S)
-        return rows_N[place_N], bounds_S1
-
-    @property
-    def _balanced(self) -> bool:
-        return self.plan.train and self.plan.sampling == "balanced"
-
-    @cached_property
-    def _draws(self) -> Ints:
-        rows_N = self._kept(np.arange(self.table.size))
-        return rows_N[draw_list(self.table.labels(rows_N), self.plan.seed, self.epoch)]
-
-    def _kept(self, rows_N: Ints) -> Ints:
-        if self.plan.long_cases != "drop":
-            return rows_N
-        return rows_N[self.table.counts(rows_N, self.epoch) <= self.plan.seq_len]
+    epoch: int
+    lane: float
+    cases_N: Ints
 
 
 class Sequences:
@@ -68,35 +34,45 @@ class Sequences:
 
     def __init__(self, plan: StreamPlan, table: Table) -> None:
         self.plan = plan
-        self._epoch_ends = np.cumsum([counts.sum() for counts in plan.window_sequences])
-        self._window_ends = [np.cumsum(counts) for counts in plan.window_sequences]
-        # Neighbours in k lie in the same window; a batch may touch two, of two epochs.
-        self._epoch = lru_cache(2)(lambda epoch: Epoch(plan, table, epoch))
-        self._window = lru_cache(4)(lambda epoch, w: self._epoch(epoch).window(w))
+        self._ends = [np.cumsum(pool.sequences) for pool in plan.pools]
+        pools = len(plan.pools)
+        self._pools = [Windows(plan, table, pool) for pool in plan.pools]
+        self._layout = lru_cache(4 * pools)(self._open)
+        # Each lane has a window under way, and at the end of an epoch those of the next begin.
+        self._window = lru_cache(2 * LANES * pools)(self._packed)
 
-    def between(self, k: int, end: int) -> list[tuple[int, Ints]]:
-        """(epoch, case numbers) of the sequences k … end-1."""
-        found: list[tuple[int, Ints]] = []
-        while k < end:
-            epoch, first = self._locate(self._epoch_ends, k)
-            w, offset = self._locate(self._window_ends[epoch], k - first)
-            cases_N, bounds_S1 = self._window(epoch, w)
-            s = k - first - offset
-            taken = min(end - k, len(bounds_S1) - 1 - s)
-            bounds = bounds_S1[s : s + taken + 1].tolist()
-            found += [(epoch, cases_N[a:b]) for a, b in pairwise(bounds)]
-            k += taken
-        return found
+    def at(self, k: int) -> Sequence:
+        """The k-th sequence of the run."""
+        p, j = self.plan.mixture.at(k) if len(self._pools) > 1 else (0, k)
+        epoch = int(np.searchsorted(self._ends[p], j, side="right"))
+        if epoch:
+            j -= int(self._ends[p][epoch - 1])
+        layout, turns = self._layout(p, epoch)
+        lane, number = turns.at(j)
+        v, s = layout.find(lane, number)
+        cases_N, bounds_S1 = self._window(p, epoch, v)
+        lanes = len(layout.dealt.lanes_N1) - 1
+        return Sequence(epoch, lane / lanes, cases_N[bounds_S1[s] : bounds_S1[s + 1]])
 
-    def epoch_at(self, k: int) -> float:
-        """Epochs done when sequences 0 … k-1 are."""
-        if k >= self._epoch_ends[-1]:
-            return float(len(self._epoch_ends))
-        epoch, first = self._locate(self._epoch_ends, k)
-        return epoch + (k - first) / self.plan.sequences_per_epoch(epoch)
+    def between(self, k: int, end: int) -> list[Sequence]:
+        """The sequences k … end-1: in training by lane, so that even runs of them are read in one place."""
+        found = [self.at(each) for each in range(k, end)]
+        return sorted(found, key=lambda sequence: sequence.lane) if self.plan.train else found
 
-    @staticmethod
-    def _locate(ends: Ints, k: int) -> tuple[int, int]:
-        """The run in which k lies, and the k at which that run starts."""
-        run = int(np.searchsorted(ends, k, side="right"))
-        return run, int(ends[run - 1]) if run else 0
+    @property
+    def groups_at_once(self) -> int:
+        """Row groups that all windows under way hold together, at most."""
+        sizes = [
+            int(np.diff(dealt.windows_V1).max()) * (len(dealt.lanes_N1) - 1)
+            for p in range(len(self._pools))
+            for dealt in [self._layout(p, 0)[0].dealt]
+        ]
+        return sum(sizes)
+
+    def _open(self, p: int, epoch: int) -> tuple[Layout, Turns]:
+        layout = Layout(self.plan.pools[p].layouts[epoch])
+        return layout, Turns(layout.sizes_N)
+
+    def _packed(self, p: int, epoch: int, v: int) -> tuple[Ints, Ints]:
+        dealt = self._layout(p, epoch)[0].dealt
+        return self._pools[p].packed(dealt.entries[slice(*dealt.windows_V1[v : v + 2])], epoch, v)

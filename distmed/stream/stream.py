@@ -10,8 +10,7 @@ import math
 import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from itertools import groupby, islice
-from operator import itemgetter
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +19,12 @@ from numpy.typing import NDArray
 
 from distmed.errors import UserError
 from distmed.stream.batch import Item, Step, collate, stand_in
+from distmed.stream.encode import Encode
 from distmed.stream.order import cut
 from distmed.stream.plan import StreamPlan
 from distmed.stream.prefetch import prefetched
-from distmed.stream.sequences import Sequences
+from distmed.stream.reading import IdReader
+from distmed.stream.sequences import Sequence, Sequences
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,10 +45,19 @@ class Stream:
         self._pad_id = tokenizer.pad_token_id or 0
         self._table = plan.table()
         self._sequences = Sequences(plan, self._table)
+        self.reader = None if plan.ids_kept else self._reader(tokenizer)
+        self._ids = self._table.ids if self.reader is None else self.reader.ids
         self._open: weakref.WeakSet[Generator[Step, None, None]] = weakref.WeakSet()
 
     def sequences_per_epoch(self, epoch: int) -> int:
         return self.plan.sequences_per_epoch(epoch)
+
+    def _reader(self, tokenizer: PreTrainedTokenizerBase) -> IdReader:
+        """Reads and tokenises as cases come; holds this worker's part of what all windows under way hold."""
+        at_once = self._sequences.groups_at_once
+        share = at_once if not self.plan.packing else math.ceil(at_once / self.world_size * 1.5)
+        # Where one window ends and the next begins, both are in use.
+        return IdReader(self.plan, self._table, Encode(self.plan.recipe, tokenizer, {}), kept=share + 16)
 
     @property
     def passes(self) -> int:
@@ -88,33 +98,45 @@ class Stream:
         batch = self._sequences.between(k, end)
         counts_S, denominator, cases = self._measure(batch)
         options: dict[str, Any] = {"seq_len": plan.seq_len, "pad_id": self._pad_id, "targets": plan.task == "generate"}
+        shares = self._shares(counts_S)
+        rows = self._items([batch[s] for share in shares for s in share])
         return Step(
             micro_batches=[
-                collate(self._items([batch[s] for s in share]), **options) if share else stand_in(**options)
-                for share in self._shares(counts_S)
+                collate(list(islice(rows, len(share))), **options) if share else stand_in(**options) for share in shares
             ],
             denominator=denominator,
             tokens=int(counts_S.sum()),
             cases=cases,
-            epoch=self._sequences.epoch_at(end),
+            epoch=plan.epoch_at(end),
+            epochs=plan.epochs_at(end),
             k=k,
             next_k=end,
         )
 
-    def _measure(self, batch: list[tuple[int, Ints]]) -> tuple[Ints, float, int]:
+    def _measure(self, batch: list[Sequence]) -> tuple[Ints, float, int]:
         """Tokens of each sequence, the denominator, and the number of cases, of a global batch."""
-        counts, denominator, cases = [], 0.0, 0
-        for epoch in sorted({epoch for epoch, _ in batch}):
-            parts = [cases_N for of, cases_N in batch if of == epoch]
-            cases_N = np.concatenate(parts)
+        counts_S, denominator, cases = np.empty(len(batch), dtype=np.int64), 0.0, 0
+        for places, epoch, cases_N in self._alike(batch):
             count_N = np.minimum(self._table.counts(cases_N, epoch), self.plan.seq_len)
-            counts.append(np.add.reduceat(count_N, np.cumsum([0, *map(len, parts)])[:-1]))
+            sizes = [len(batch[place].cases_N) for place in places]
+            counts_S[places] = np.add.reduceat(count_N, np.cumsum([0, *sizes[:-1]]))
             cases += len(cases_N)
             if self.plan.task == "generate":
                 denominator += float(np.maximum(count_N - self._table.starts(cases_N, epoch), 0).sum())
             else:
                 denominator += float(self._weights(self._table.labels(cases_N)).sum(dtype=np.float64))
-        return np.concatenate(counts), denominator, cases
+        return counts_S, denominator, cases
+
+    def _alike(self, batch: list[Sequence]) -> list[tuple[list[int], int, Ints]]:
+        """(places, epoch, their cases) of the sequences that can be looked up together: whose epoch has the same tokens."""
+        groups: dict[int, list[int]] = {}
+        for place, sequence in enumerate(batch):
+            same = (epoch for epoch in groups if self._table.same_tokens(epoch, sequence.epoch))
+            groups.setdefault(next(same, sequence.epoch), []).append(place)
+        return [
+            (places, epoch, np.concatenate([batch[place].cases_N for place in places]))
+            for epoch, places in groups.items()
+        ]
 
     def _shares(self, counts_S: Ints) -> list[list[int]]:
         """Which sequences of the global batch are in each micro-batch of this worker: an even, contiguous run.
@@ -136,15 +158,13 @@ class Stream:
             at += sum(sizes)
         return shares
 
-    def _items(self, share: list[tuple[int, Ints]]) -> list[list[Item]]:
+    def _items(self, share: list[Sequence]) -> Iterator[list[Item]]:
         """The cases of some sequences, looked up together."""
-        rows: list[list[Item]] = []
-        for epoch, run in groupby(share, key=itemgetter(0)):
-            parts = [cases_N for _, cases_N in run]
-            cases_N = np.concatenate(parts)
+        rows: list[list[Item]] = [[] for _ in share]
+        for places, epoch, cases_N in self._alike(share):
             label_N = self._table.labels(cases_N)
             columns = (
-                map(self._fitting, self._table.ids(cases_N, epoch)),
+                map(self._fitting, self._ids(cases_N, epoch)),
                 self._table.starts(cases_N, epoch).tolist(),
                 label_N.tolist(),
                 self._weights(label_N).tolist(),
@@ -152,8 +172,9 @@ class Stream:
                 cases_N.tolist(),
             )
             items = map(Item, *columns)
-            rows += [list(islice(items, len(part))) for part in parts]
-        return rows
+            for place in places:
+                rows[place] = list(islice(items, len(share[place].cases_N)))
+        return iter(rows)
 
     def _fitting(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """Cut to seq_len. A classifier keeps the last token, where it is pooled or which ends its text."""

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distmed.errors import UserError, one_of
 from distmed.recipe import Recipe
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def check_inputs(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
     """What can be told without a cluster and without reading more than the first case of each source."""
     from distmed.model.builtin import TINY_LLAMA
-    from distmed.prepare.open import check_source
+    from distmed.stream.store import check_data
     from distmed.train.resume import refuse_leftovers
     from distmed.train.tracking import wandb_mode
 
@@ -50,21 +50,24 @@ def check_inputs(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
     elif recipe.model.init != "random":
         raise UserError(f"{TINY_LLAMA} has no trained weights", "set model.init=random")
     for source in [*recipe.data.train, *recipe.data.eval]:
-        check_source(source, recipe.task)
+        check_data(source, recipe.task, run_dir.data)
 
 
 def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progress: Progress) -> Job:
     """Read the cases, count their tokens, and say how many steps there will be. `check_inputs` comes first."""
     from distmed.model.builtin import TINY_LLAMA
-    from distmed.prepare.open import open_source
     from distmed.stream.build import build, label_index
+    from distmed.stream.report import counting_line, notes
+    from distmed.stream.store import on_disk, open_data
     from distmed.stream.stream import Stream
     from distmed.train.hardware import native_bf16
     from distmed.train.resume import newest_saved
 
     with progress.phase("reading the cases"):
-        train = [open_source(source, run_dir.data) for source in recipe.data.train]
-        evaluation = [open_source(source, run_dir.data) for source in recipe.data.eval]
+        train = [open_data(source, run_dir.data) for source in recipe.data.train]
+        evaluation = [on_disk(open_data(source, run_dir.data)) for source in recipe.data.eval]
+        if recipe.train.linear_floor or recipe.model.path == TINY_LLAMA:
+            train = [on_disk(manifest) for manifest in train]  # both read every case beside the stream
     labels, names = label_index(train)
     if recipe.task == "classify" and len(labels) == 1:
         raise UserError(f"every case in data.train has the label {names[0]}", "give it cases of at least two")
@@ -75,12 +78,14 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
     facts, tokenizer = _open_model(recipe, run_dir, resume=resume)
     index = {label: i for i, label in enumerate(labels)}
     processes = os.cpu_count() or 1
-    with progress.phase("counting tokens"):
-        train_plan = build(recipe, train, tokenizer, index, run_dir.data, train=True, processes=processes)
+    with progress.phase("counting tokens") as say:
+        options: dict[str, Any] = {
+            "processes": processes,
+            "tell": lambda tokens, seconds: say(counting_line(tokens, seconds)),
+        }
+        train_plan = build(recipe, train, tokenizer, index, run_dir.data, train=True, **options)
         eval_plan = (
-            build(recipe, evaluation, tokenizer, index, run_dir.data, train=False, processes=processes)
-            if evaluation
-            else None
+            build(recipe, evaluation, tokenizer, index, run_dir.data, train=False, **options) if evaluation else None
         )
     saved = newest_saved(checkpoint_root(recipe, run_dir)) if resume else None
     if saved is not None:
@@ -96,6 +101,9 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
         f"{train_plan.cases} cases, {len(labels)} labels, {train_plan.tokens} tokens an epoch in "
         f"{train_plan.sequences_per_epoch(0)} sequences ({train_plan.fill_rate:.0%} full); {total_steps} steps"
     )
+    for plan in (train_plan, eval_plan):
+        for note in notes(plan) if plan is not None else []:
+            progress.note(note)
     return Job(
         recipe=recipe,
         run=run_dir,

@@ -39,23 +39,24 @@ class Progress:
         self._anchor: tuple[float, int] | None = None
 
     @contextmanager
-    def phase(self, doing: str) -> Iterator[None]:
-        """Something that takes seconds before or after the steps."""
+    def phase(self, doing: str) -> Iterator[Callable[[str], None]]:
+        """Something that takes seconds before or after the steps; a call of what it yields says how far it is."""
         started = self._clock()
         if not self._live:
             self._line(doing)
-            yield
+            yield lambda text: None
             return
         # Live would catch sys.stdout, too, and with it all that belongs into the log.
+        spinner = Spinner("dots", doing)
         line = Live(
-            Spinner("dots", doing),
+            spinner,
             console=self._console,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
         with line:
-            yield
+            yield lambda text: spinner.update(text=f"{doing}  {text}")
         self._line(f"{doing}  {_duration(self._clock() - started)}")
 
     def start(self, total_steps: int) -> None:

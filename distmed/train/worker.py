@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from distmed.errors import UserError, one_of
 from distmed.model.load import load_model, load_tokenizer
+from distmed.stream.report import epochs_by_source
 from distmed.stream.stream import Stream
 from distmed.stream.weights import log_prior
 from distmed.train.deepspeed_config import resolve_config
@@ -101,6 +102,7 @@ def train(job: Job, logbook: Any) -> None:
                 **meter.rates(),
                 **memory,
             }
+                **epochs_by_source(step.epochs),
             logbook.log.remote(state.step, metrics, state.evaluation if evaluate else {}, shown)
 
         if improved or stop or state.step % job.checkpoint_every == 0:

@@ -17,7 +17,6 @@ import pytest
 
 from distmed.cases.case import Case
 from distmed.errors import UserError
-from distmed.prepare.manifest import Manifest
 from distmed.prepare.shards import write_shards
 from distmed.recipe import Recipe
 from distmed.stream import counts
@@ -184,7 +183,7 @@ def test_a_shard_changed_since_it_was_prepared_is_named_before_it_is_counted(
     content[100] ^= 1
     shard.write_bytes(content)
     error = complaint(lambda: plan_of(recipe(), manifests=[manifest], cache=tmp_path / "cache"))
-    assert str(shard) in error.message and "changed" in error.message
+    assert error.message.startswith(f"shard changed: {shard}")
     assert not list((tmp_path / "cache").iterdir())
 
 
@@ -192,18 +191,19 @@ def test_a_full_disk_is_told_before_it_is_full(
     recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    error = complaint(lambda: plan_of(recipe(), cache=tmp_path / "cache"))
+    error = complaint(lambda: plan_of(recipe(data={"token_cache": "ids"}), cache=tmp_path / "cache"))
     assert "token ids need about" in error.message
     assert not list((tmp_path / "cache").iterdir())
+    assert not plan_of(recipe(), cache=tmp_path / "cache").ids_kept  # by itself it keeps what fits
 
 
 @pytest.mark.slow
 def test_a_killed_driver_leaves_no_counting_process() -> None:
     script = (
         "import time\n"
-        "from distmed.stream.counts import _pool\n"
+        "from distmed.stream.pools import _processes\n"
         "if __name__ == '__main__':\n"
-        "    pool = _pool(2, None)\n"
+        "    pool = _processes(None, 2)\n"
         "    list(pool.map(abs, range(8)))\n"
         "    print(*pool._processes, flush=True)\n"
         "    time.sleep(60)\n"
@@ -228,20 +228,44 @@ def _alive(pid: int) -> bool:
     return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
-def test_an_interrupted_count_leaves_nothing_half(
-    recipe: RecipeMaker, plan_of: PlanMaker, sources: list[Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_count_goes_on_where_it_stopped(
+    recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode_group, calls = counts._encode_group, []
+    straight = plan_of(recipe(data={"drop_findings": 0.2}), cache=tmp_path / "straight")
+    monkeypatch.setattr("distmed.stream.tokens.MARK_EVERY_S", 0)
+    block, calls = counts._block, []
 
-    def interrupted(*args: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 6:
+    def interrupted(encode: Any, cases: list[Case], epoch: int, train: bool) -> Any:
+        calls.append(len(cases))
+        if len(calls) == 21:
             raise KeyboardInterrupt
-        return encode_group(*args)
+        return block(encode, cases, epoch, train)
 
-    monkeypatch.setattr(counts, "_encode_group", interrupted)
+    monkeypatch.setattr(counts, "_block", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        plan_of(recipe(), cache=tmp_path / "cache")
-    # The first source has two row groups, so it is done and kept; the second was under way.
-    assert len(list((tmp_path / "cache").iterdir())) == 1
-    assert plan_of(recipe(), cache=tmp_path / "cache").cases == 400
+        plan_of(recipe(data={"drop_findings": 0.2}), cache=tmp_path / "cache")
+    before = len(calls)
+    plan = plan_of(recipe(data={"drop_findings": 0.2}), cache=tmp_path / "cache")
+    groups = sum(len(manifest.row_groups) for manifest in plan.manifests)
+    assert before + len(calls) - before == 2 * groups + 1  # two epochs; only what was interrupted is done again
+    for one, other in zip(chain(*straight.token_folders), chain(*plan.token_folders), strict=True):
+        for name in ("ids.i4", "offsets.i8", "starts.i4"):
+            assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_a_crash_of_the_machine_costs_what_had_not_reached_the_disk(tmp_path: Path) -> None:
+    from distmed.stream.tokens import FolderWriter
+
+    with pytest.raises(KeyboardInterrupt), FolderWriter(tmp_path / "a") as out:
+        for number in range(3):
+            out.append("x.i4", np.full(5, number, "<i4"))
+            out.mark({"done": number})
+        raise KeyboardInterrupt
+    with (tmp_path / ".a.part" / "x.i4").open("r+b") as file:
+        file.truncate(50)
+    with FolderWriter(tmp_path / "a") as out:
+        assert [mark["done"] for mark in out.marks] == [0, 1]
+        out.rewind(out.marks[-1])
+        out.append("x.i4", np.full(5, 7, "<i4"))
+        out.finish({})
+    assert np.fromfile(tmp_path / "a" / "x.i4", "<i4").tolist() == [0] * 5 + [1] * 5 + [7] * 5

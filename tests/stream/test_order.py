@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from distmed.stream.draws import draw_list
-from distmed.stream.order import Order, permutation
+from distmed.stream.order import LANES, WINDOW_ROWS, Turns, deal, permutation
 from distmed.stream.packing import pack, sequences
 from distmed.stream.weights import class_weights, log_shares
 
@@ -19,30 +20,49 @@ def test_a_permutation_never_changes_between_versions() -> None:
     assert digest[:16] == "0c8a3e3c50c9b740"
 
 
-def test_an_order_holds_each_row_once_and_mixes_groups() -> None:
-    rows_G = np.array([1000, 700, 1000, 5, 1000, 900] * 5)
-    order = Order(np.cumsum(rows_G) - rows_G, rows_G, seed=1, epoch=2, shuffle=True)
-    windows = [order.window(w) for w in range(order.windows)]
-    assert order.windows == 3
-    assert np.array_equal(np.sort(np.concatenate(windows)), np.arange(rows_G.sum()))
-    group_of_row = np.repeat(np.arange(len(rows_G)), rows_G)
-    assert min(len(set(group_of_row[window[:100]])) for window in windows) >= 6
+def test_lanes_hold_each_row_group_once_and_about_the_same_tokens() -> None:
+    chance = np.random.default_rng(0)
+    rows_G = chance.integers(700, 1001, 1003)
+    tokens_G = rows_G * chance.integers(80, 120, 1003)
+    dealt = deal(rows_G, tokens_G, 1, 2)
+    assert sorted(dealt.entries.tolist()) == list(range(1003))
+    assert len(dealt.lanes_N1) == LANES + 1
+    ends = dealt.windows_V1[dealt.lanes_N1]
+    load_N = np.array([tokens_G[dealt.entries[a:b]].sum() for a, b in pairwise(ends)])
+    assert load_N.max() - load_N.min() <= tokens_G.max()
+    rows_V = np.array([rows_G[dealt.entries[a:b]].sum() for a, b in pairwise(dealt.windows_V1)])
+    assert rows_V.min() > 0 and rows_V.max() <= 1.5 * WINDOW_ROWS
 
 
-def test_rows_and_groups_lie_in_another_order_each_epoch() -> None:
-    def first(groups: int, epoch: int) -> list[int]:
-        rows_G = np.full(groups, 4000)
-        return Order(np.cumsum(rows_G) - rows_G, rows_G, seed=1, epoch=epoch, shuffle=True).window(0).tolist()
-
-    assert first(1, 0) != first(1, 1)
-    assert {row // 4000 for row in first(50, 0)} != {row // 4000 for row in first(50, 1)}
+def test_few_data_have_few_lanes_with_windows_worth_packing() -> None:
+    rows_G = np.full(17, 1000)
+    dealt = deal(rows_G, rows_G, 1, 0)
+    assert len(dealt.lanes_N1) == 5
+    assert np.diff(dealt.windows_V1).min() >= 4
 
 
-def test_an_order_of_a_billion_rows_is_found_at_once() -> None:
-    rows_G = np.full(1_000_000, 1000)
-    order = Order(np.arange(1_000_000) * 1000, rows_G, seed=1, epoch=0, shuffle=True)
-    assert order.windows == 125_000
-    assert len(np.unique(order.window(110_000))) == 8000
+def test_row_groups_lie_in_another_order_each_epoch() -> None:
+    rows_G = np.full(50, 1000)
+    assert deal(rows_G, rows_G, 1, 0).entries.tolist() != deal(rows_G, rows_G, 1, 1).entries.tolist()
+    assert deal(rows_G, rows_G, 1, 0).entries.tolist() == deal(rows_G, rows_G, 1, 0).entries.tolist()
+
+
+def test_lanes_take_turns_until_each_has_ended() -> None:
+    sizes_N = np.array([5, 3, 0, 9])
+    turns = Turns(sizes_N)
+    found = [turns.at(i) for i in range(17)]
+    assert sorted(found) == [(lane, n) for lane, size in enumerate(sizes_N) for n in range(size)]
+    for lane in range(4):
+        assert [n for at, n in found if at == lane] == list(range(sizes_N[lane]))
+    assert {lane for lane, _ in found[:3]} == {0, 1, 3}
+    assert {lane for lane, _ in found[-4:]} == {3}
+
+
+def test_a_batch_smaller_than_a_round_spreads_over_all_lanes() -> None:
+    turns = Turns(np.full(32, 10))
+    for first in range(0, 64, 8):
+        lanes = sorted(turns.at(i)[0] // 4 for i in range(first, first + 8))
+        assert lanes == list(range(8))
 
 
 @pytest.mark.parametrize("capacity", [8, 100, 512])

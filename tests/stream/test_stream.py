@@ -19,8 +19,10 @@ from distmed.prepare.shards import read_cases_of
 from distmed.recipe import Recipe
 from distmed.stream import order
 from distmed.stream.batch import MicroBatch, Step
-from distmed.stream.sequences import Epoch
+from distmed.stream.layout import Layout
+from distmed.stream.sequences import Sequences
 from distmed.stream.stream import Stream, StreamPlan
+from distmed.stream.windows import Windows
 
 RecipeMaker = Callable[..., Recipe]
 WORLDS = range(1, 9)
@@ -29,8 +31,7 @@ WORLDS = range(1, 9)
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several windows an epoch, as a large data set has them."""
-    monkeypatch.setattr(order, "WINDOW_ROWS", 90)
-    monkeypatch.setattr("distmed.stream.sequences.WINDOW_ROWS", 90)
+    monkeypatch.setattr(order, "WINDOW_ROWS", 45)
 
 
 def bytes_of(steps: Iterable[Step]) -> list[bytes]:
@@ -207,7 +208,7 @@ def test_tensors_of_a_packed_batch_say_where_each_case_lies(
     plan = plan_of(recipe())
     table = plan.table()
     for step in Stream(plan, tokenizer, 0, 1).steps(0, prefetch=False):
-        for batch in step.micro_batches:
+        for batch in real(step.micro_batches):
             length = batch.input_ids_BL.shape[1]
             assert length % 8 == 0 and length <= 128
             assert int((batch.segment_ids_BL > 0).sum(1).max()) > length - 8
@@ -235,15 +236,17 @@ def test_unpacked_workers_run_rows_of_like_length_at_the_same_time(
     assert np.mean(spread) < 0.35
 
 
-def test_epochs_differ_and_seeds_differ(recipe: RecipeMaker, stream_of: Callable[..., Stream]) -> None:
-    def ids(train: dict[str, Any]) -> list[str]:
-        return [case for step in stream_of(recipe(train=train)).steps(0, prefetch=False) for case in case_ids(step)]
+def test_epochs_differ_and_seeds_differ(recipe: RecipeMaker, plan_of: Callable[..., StreamPlan]) -> None:
+    def numbers(train: dict[str, Any]) -> tuple[list[int], list[int]]:
+        plan = plan_of(recipe(train=train))
+        sequences = [Sequences(plan, plan.table()).at(k) for k in range(plan.total_sequences)]
+        first, second = ([n for s in sequences if s.epoch == epoch for n in s.cases_N.tolist()] for epoch in (0, 1))
+        return first, second
 
-    both = ids({})
-    assert len(both) == 800
-    assert both[:400] != both[400:]
-    assert sorted(both[:400]) == sorted(both[400:])
-    assert ids({"seed": 4}) != both
+    first, second = numbers({})
+    assert first != second
+    assert sorted(first) == sorted(second) == list(range(400))
+    assert numbers({"seed": 4})[0] != first
 
 
 def test_the_order_mixes_sources_and_lengths(recipe: RecipeMaker, stream_of: Callable[..., Stream]) -> None:
@@ -260,8 +263,9 @@ def test_full_and_short_sequences_mix_within_a_window(recipe: RecipeMaker, plan_
     plan = plan_of(recipe())
     table = plan.table()
     trends = []
-    for w in range(len(plan.window_sequences[0])):
-        cases_N, bounds_S1 = Epoch(plan, table, 0).window(w)
+    windows, dealt = Windows(plan, table, plan.pools[0]), Layout(plan.pools[0].layouts[0]).dealt
+    for v in range(len(dealt.windows_V1) - 1):
+        cases_N, bounds_S1 = windows.packed(dealt.entries[slice(*dealt.windows_V1[v : v + 2])], 0, v)
         longest_S = np.maximum.reduceat(table.counts(cases_N, 0), bounds_S1[:-1])
         trends.append(np.corrcoef(longest_S, np.arange(len(longest_S)))[0, 1])
     assert abs(np.mean(trends)) < 0.4
