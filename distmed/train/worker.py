@@ -99,10 +99,10 @@ def train(job: Job, logbook: Any) -> None:
                 "train/grad_norm": result.grad_norm,
                 "train/epoch": step.epoch,
                 "train/tokens": state.tokens,
+                **epochs_by_source(step.epochs),
                 **meter.rates(),
                 **memory,
             }
-                **epochs_by_source(step.epochs),
             logbook.log.remote(state.step, metrics, state.evaluation if evaluate else {}, shown)
 
         if improved or stop or state.step % job.checkpoint_every == 0:
