@@ -1,0 +1,172 @@
+"""The section `choice` of metrics.json: accuracy by each way of answering, and how far the place of an option decides.
+
+The rows of predictions.parquet flow in, figures flow out. Questions without a known answer are left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distmed.cases.columns import LETTERS
+from distmed.errors import UserError, one_of
+from distmed.evaluate.bootstrap import bootstrapped, draws
+from distmed.evaluate.figure import Figure, proportion, undefined
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = dict[str, Any]
+
+NEEDED = [
+    "group",
+    "gold",
+    "predicted",
+    "candidates",
+    "option_loglik",
+    "rotated_loglik",
+    "text_loglik",
+    "text_chars",
+    "parsed",
+    "shots_used",
+]
+HARNESS = "lm-evaluation-harness"
+SELECTION_BIAS = "Zheng et al. 2024, arXiv:2309.03882"
+
+
+def choice_section(table: pa.Table) -> dict[str, Any]:
+    """Figures over the rows with a gold answer.
+
+    Raises UserError where a likelihood is not finite, or a gold answer is none of the candidates: no model could give it.
+
+    - letter: the letter of highest likelihood (harness: acc of MMLU); text: the option's text of highest likelihood
+      (acc of HEAD-QA), text_normalized: divided by its characters (acc_norm).
+    - generated: the extractor's answer; `unparsed` counts as wrong, and is a figure of its own.
+    - chance: mean of 1 / K; most_frequent: always the letter that is right most often.
+    - position_bias: over the cyclic permutations of a question's options; accuracy by the place of the right one, `spread`
+      between the best and the worst place, `flip_rate`: share of questions whose answer changes with the permutation,
+      `debiased`: accuracy of the mean probability over the permutations.
+    """
+    rows = table.select(NEEDED).to_pylist()
+    _check_finite(rows)
+    known = [row for row in rows if row["gold"] is not None]
+    _check_gold(known)
+    if not known:
+        return {"n": 0, "unlabelled": len(rows), "letter": undefined("undefined, n=0")}
+
+    def accuracy(pick: Callable[[Row], str | None], source: str = "") -> Figure:
+        more = {"source": source} if source else {}
+        return proportion(sum(pick(row) == row["gold"] for row in known), len(known), **more)
+
+    golds = [row["gold"] for row in known]
+    return {
+        "n": len(known),
+        "unlabelled": len(rows) - len(known),
+        "options": sorted({len(row["candidates"]) for row in known}),
+        "letter": accuracy(lambda row: row["predicted"], f"{HARNESS}, acc of MMLU"),
+        "text": accuracy(lambda row: _best(row, row["text_loglik"]), f"{HARNESS}, acc of HEAD-QA"),
+        "text_normalized": accuracy(
+            lambda row: _best(row, np.array(row["text_loglik"]) / np.maximum(row["text_chars"], 1)),
+            f"{HARNESS}, acc_norm: log-likelihood / characters",
+        ),
+        "generated": accuracy(lambda row: row["parsed"]),
+        "unparsed": proportion(sum(row["parsed"] is None for row in known), len(known)),
+        "chance": float(np.mean([1 / len(row["candidates"]) for row in known])),
+        "most_frequent": max(golds.count(gold) for gold in set(golds)) / len(golds),
+        "ties": sum(_tied(row["option_loglik"]) for row in known),
+        "shots": {
+            "mean": float(np.mean([row["shots_used"] for row in known])),
+            "least": min(r["shots_used"] for r in known),
+        },
+        "position_bias": _position_bias([row for row in known if len(row["rotated_loglik"]) > len(row["candidates"])]),
+    }
+
+
+def _position_bias(rows: list[Row]) -> dict[str, Any] | None:
+    """None where no question has options whose order could change."""
+    if not rows:
+        return None
+    probabilities = [_by_option(row["rotated_loglik"]) for row in rows]
+    gold_N = np.array([row["candidates"].index(row["gold"]) for row in rows])
+    picks = [p_SK.argmax(axis=1) for p_SK in probabilities]
+    flips = sum(len(set(pick_S.tolist())) > 1 for pick_S in picks)
+    debiased = sum(p_SK.mean(axis=0).argmax() == gold for p_SK, gold in zip(probabilities, gold_N, strict=True))
+    places = min(len(pick_S) for pick_S in picks)
+    # Over all rotations the right option stands at each place once: at place (gold + s) mod K in rotation s.
+    right_NP = np.array(
+        [
+            [pick_S[(place - gold) % len(pick_S)] == gold for place in range(places)]
+            for pick_S, gold in zip(picks, gold_N, strict=True)
+        ],
+        dtype=np.float32,
+    )
+    chosen_P = np.array(
+        [
+            np.mean([np.mean((pick_S + np.arange(len(pick_S))) % len(pick_S) == place) for pick_S in picks])
+            for place in range(places)
+        ]
+    )
+    groups = [row["group"] for row in rows]
+    weights_BN = draws(groups)
+    total_B1 = weights_BN.sum(axis=1, keepdims=True)
+    drawn_BP = weights_BN @ right_NP / total_B1
+    return {
+        "n": len(rows),
+        "accuracy_by_place": [
+            {
+                "place": LETTERS[place],
+                "chosen": float(chosen_P[place]),
+                **proportion(int(right_NP[:, place].sum()), len(rows)),
+            }
+            for place in range(places)
+        ],
+        "spread": bootstrapped(
+            float(np.ptp(right_NP.mean(axis=0))),
+            np.ptp(drawn_BP, axis=1),
+            len(rows),
+            len(set(groups)),
+            source=SELECTION_BIAS,
+        ),
+        "flip_rate": proportion(flips, len(rows)),
+        "debiased": proportion(int(debiased), len(rows), source=SELECTION_BIAS),
+    }
+
+
+def _by_option(rotated_loglik: Sequence[float]) -> np.ndarray:
+    """Probabilities [rotation s, option i]: in rotation s option i stands at place (i + s) mod K."""
+    options = round(len(rotated_loglik) ** 0.5)
+    by_place_SK = np.array(rotated_loglik, dtype=np.float64).reshape(options, options)
+    place_SK = (np.arange(options) + np.arange(options)[:, None]) % options
+    score_SK = np.take_along_axis(by_place_SK, place_SK, axis=1)
+    share_SK = np.exp(score_SK - score_SK.max(axis=1, keepdims=True))
+    return np.asarray(share_SK / share_SK.sum(axis=1, keepdims=True))
+
+
+def _best(row: Row, scores: Sequence[float] | np.ndarray) -> str:
+    return str(row["candidates"][int(np.argmax(scores))])
+
+
+def _tied(scores: Sequence[float]) -> bool:
+    return int(np.isclose(scores, max(scores), rtol=0, atol=1e-6).sum()) > 1
+
+
+def _check_finite(rows: list[Row]) -> None:
+    columns = ("option_loglik", "rotated_loglik", "text_loglik")
+    broken = sum(not all(np.isfinite(row[column]).all() for column in columns) for row in rows)
+    if broken:
+        raise UserError(
+            f"the scores of {broken} of {len(rows)} questions are not finite",
+            "the model has diverged, or overflows in its precision: evaluate an earlier checkpoint",
+        )
+
+
+def _check_gold(rows: list[Row]) -> None:
+    strange = sum(row["gold"] not in row["candidates"] for row in rows)
+    if strange:
+        candidates = one_of(sorted({candidate for row in rows for candidate in row["candidates"]}))
+        raise UserError(
+            f"the right answer of {strange} of {len(rows)} questions is none of {candidates}",
+            "for questions without options set choice.answers to the words that the data answers with",
+        )
