@@ -1,0 +1,153 @@
+"""Page: the content of metrics.json becomes what the templates show, and the templates become one HTML file.
+
+Metrics, timings and the surest wrong answers flow in, the text of the page flows out. Every text that came with the data (names
+of diseases, notes) is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from distmed.evaluate.figure import SMALLEST_CELL
+from distmed.evaluate.report.chart import strip
+from distmed.evaluate.report.limits import limits
+from distmed.evaluate.report.plots import curve_plots, place_plot
+from distmed.evaluate.report.words import CHOICE, GROUPS, WAYS, word
+
+Metrics = Mapping[str, Any]
+
+STATS = {"diagnosis": ("top1", "top3", "balanced_accuracy", "ece"), "choice": CHOICE[:4]}
+IN_MATRIX = 10
+"""Diseases of the matrix of confusions; more could not be read on a page."""
+
+
+def render(metrics: Metrics, speed: Mapping[str, Any] | None, errors: list[dict[str, Any]]) -> str:
+    """The whole page. The same arguments give the same text: it holds no time."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(
+        loader=PackageLoader("distmed.evaluate.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "value": value_text,
+        "interval": interval_text,
+        "number": number,
+        "short": short,
+        "p": p_text,
+    }
+    environment.globals |= {"strip": strip, "word": word, "ways": WAYS, "smallest": SMALLEST_CELL}
+    assets = resources.files("distmed.evaluate.report") / "templates"
+    kind = metrics["about"].get("kind", "diagnosis")
+    choice = metrics.get("choice")
+    page = environment.get_template("report.html.j2").render(
+        m=metrics,
+        about=metrics["about"],
+        kind=kind,
+        summary=summary(metrics, kind),
+        stats=[(name, found) for name in STATS[kind] if (found := _headline(metrics, kind, name)) is not None],
+        groups=figure_groups(metrics),
+        plots=curve_plots(metrics),
+        places=place_plot(choice["position_bias"]) if choice and choice.get("position_bias") else None,
+        matrix=confusion_matrix(metrics),
+        failed=[check for check in metrics.get("integrity", {}).get("checks", []) if not check["passed"]],
+        speed=speed,
+        errors=errors,
+        limits=limits(metrics),
+        style=(assets / "style.css").read_text(encoding="utf-8"),
+        script=(assets / "table.js").read_text(encoding="utf-8"),
+    )
+    return page + "\n"
+
+
+def summary(metrics: Metrics, kind: str) -> str:
+    """What was found, in one sentence."""
+    if kind == "choice":
+        section = metrics["choice"]
+        letter = section["letter"]
+        if letter["value"] is None:
+            return "No question has a known answer, so nothing could be scored."
+        chance = value_text({"value": section["chance"]}, True)
+        return (
+            f"The model chose the right option in {value_text(letter, True)} of {number(letter['n'])} questions "
+            f"(95 % interval {interval_text(letter, True)}); chance is {chance}."
+        )
+    top = metrics["top1"]
+    if top["value"] is None:
+        return "No case has a diagnosis that the model knows, so nothing could be scored."
+    return (
+        f"The model named the right diagnosis first in {value_text(top, True)} of {number(top['n'])} cases "
+        f"(95 % interval {interval_text(top, True)})."
+    )
+
+
+def figure_groups(metrics: Metrics) -> list[tuple[str, list[tuple[str, dict[str, Any]]]]]:
+    """(title, [(name, figure)]) of all figures at the top of metrics.json; what has no words comes last, under its own name."""
+    listed = [(title, [(name, metrics[name]) for name in names if name in metrics]) for title, names in GROUPS.items()]
+    known = {name for names in GROUPS.values() for name in names}
+    others = [(name, value) for name, value in metrics.items() if is_figure(value) and name not in known]
+    return [(title, rows) for title, rows in [*listed, ("Other figures", others)] if rows]
+
+
+def confusion_matrix(metrics: Metrics) -> dict[str, Any] | None:
+    """The diseases of the worst pairs against each other: names, and cells n (None where none is told), with the diagonal."""
+    pairs = metrics.get("confusion") or []
+    if not pairs:
+        return None
+    names: list[str] = []
+    for pair in pairs:
+        new = [name for name in dict.fromkeys((pair["gold"], pair["predicted"])) if name not in names]
+        if len(names) + len(new) <= IN_MATRIX:
+            names += new
+    told = {(pair["gold"], pair["predicted"]): pair["n"] for pair in pairs}
+    for row in metrics["per_disease"]:
+        if row["sensitivity"]["value"] is not None:
+            right = round(row["sensitivity"]["value"] * row["n"])
+            shown = right >= SMALLEST_CELL or metrics["about"].get("small_cells")
+            told[row["name"], row["name"]] = right if shown else None
+    cells = [[told.get((gold, predicted)) for predicted in names] for gold in names]
+    return {"names": names, "cells": cells, "most": max((n for row in cells for n in row if n), default=1)}
+
+
+def is_figure(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"value", "n", "method"} <= set(value)
+
+
+def value_text(figure: Mapping[str, Any], percent: bool = False) -> str:
+    value = figure["value"]
+    if value is None:
+        return "—"
+    return f"{100 * value:.1f} %" if percent else f"{value:.3f}"
+
+
+def interval_text(figure: Mapping[str, Any], percent: bool = False) -> str:
+    low, high = figure.get("low"), figure.get("high")
+    if low is None or high is None:
+        return ""
+    between = " to " if min(low, high) < 0 else "–"
+    return f"{100 * low:.1f}{between}{100 * high:.1f} %" if percent else f"{low:.3f}{between}{high:.3f}"
+
+
+def number(value: float | None) -> str:
+    """1,226; few digits of what is no whole number."""
+    if value is None:
+        return "—"
+    return f"{value:,}" if isinstance(value, int) or float(value).is_integer() else f"{value:,.3g}"
+
+
+def short(hash: str | None) -> str:
+    return hash[:12] if hash else "—"
+
+
+def p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _headline(metrics: Metrics, kind: str, name: str) -> dict[str, Any] | None:
+    of = metrics.get("choice", {}) if kind == "choice" else metrics
+    found: dict[str, Any] | None = of.get(name)
+    return found
