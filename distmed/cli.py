@@ -122,6 +122,48 @@ def prepare(
 
 
 @app.command()
+def plan(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="RECIPE [key=value …]", help="A YAML file, then overrides.")
+    ],
+    gpus: Annotated[
+        str | None, typer.Option(metavar="COUNTxNAME", help="Of each host, as 8xH100-80; else CPUs as here.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(help="Hosts.")] = 1,
+    price: Annotated[float | None, typer.Option(help="Of one device for an hour.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
+) -> None:
+    """Tell before a launch whether it fits, how long it takes, what it costs, and what would help."""
+    import json
+
+    from distmed.plan.show import show
+    from distmed.recipe import load_recipe
+    from distmed.train.foresight import plan_recipe
+
+    found = plan_recipe(load_recipe(arguments[0], arguments[1:]), gpus=gpus, nodes=nodes, price=price)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else show(found))
+
+
+@app.command()
+def tune(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file with a `tune:` block.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[key=value …]", help="As for train.")] = None,
+    num_trials: Annotated[int | None, typer.Option(min=1, help="Settings to try; overrides tune.trials.")] = None,
+    num_workers: Annotated[int | None, typer.Option(min=1, help="Workers of each trial.")] = None,
+    name: Annotated[str | None, typer.Option(help="The search goes to runs/NAME; overrides name.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a search; nothing finished runs again.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray, DeepSpeed and the workers print.")] = False,
+) -> None:
+    """Search for a better recipe. Writes best.yaml, which `train` takes as it is."""
+    from distmed.recipe import load_recipe
+    from distmed.tune.command import run
+
+    options = {"tune.trials": num_trials, "cluster.num_workers": num_workers, "name": name}
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    raise typer.Exit(run(load_recipe(recipe, [*(overrides or []), *given]), resume=resume, verbose=verbose))
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder of a run, or the run itself.")],
     out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],

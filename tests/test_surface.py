@@ -38,6 +38,7 @@ def test_the_verbs_and_their_options() -> None:
             "--without",
             "--without-format",
         ],
+        "plan": ["--gpus", "--json", "--nodes", "--price"],
         "export": ["--out"],
     }
 

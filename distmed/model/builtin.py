@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import LlamaConfig
 
 TINY_LLAMA = "builtin:tiny-llama"
 BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
@@ -19,7 +23,7 @@ def make_tiny_llama(folder: Path, texts: Iterable[str], vocab_size: int = 3072, 
     About 3 million parameters: 4 layers, hidden size 192, input and output embedding tied.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import LlamaConfig, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     from distmed.cases.prompts import DEFAULT_CHAT_TEMPLATE
 
@@ -43,8 +47,16 @@ def make_tiny_llama(folder: Path, texts: Iterable[str], vocab_size: int = 3072, 
     fast.chat_template = DEFAULT_CHAT_TEMPLATE
     folder.mkdir(parents=True, exist_ok=True)
     fast.save_pretrained(folder)
-    LlamaConfig(
-        vocab_size=len(fast),
+    config = tiny_llama_config(len(fast), max_positions, bos_token_id=bos_id, eos_token_id=eos_id, pad_token_id=pad_id)
+    config.save_pretrained(folder)
+
+
+def tiny_llama_config(vocab_size: int, max_positions: int = 1024, **tokens: Any) -> LlamaConfig:
+    """The architecture alone: 4 layers of width 192, input and output embedding tied."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=vocab_size,
         hidden_size=192,
         intermediate_size=512,
         num_hidden_layers=4,
@@ -52,8 +64,6 @@ def make_tiny_llama(folder: Path, texts: Iterable[str], vocab_size: int = 3072, 
         num_key_value_heads=6,
         max_position_embeddings=max_positions,
         tie_word_embeddings=True,
-        bos_token_id=bos_id,
-        eos_token_id=eos_id,
-        pad_token_id=pad_id,
         architectures=["LlamaForCausalLM"],
-    ).save_pretrained(folder)
+        **tokens,
+    )

@@ -51,7 +51,7 @@ class ModelFacts:
 def check_model(model: Model, task: Literal["classify", "generate"], *, packing: bool) -> ModelFacts:
     """Find the model and hold it against the task. Raises UserError with what is wrong and how to mend it."""
     folder = find_folder(model)
-    config = _read_config(folder, model)
+    config = read_config(folder, model)
     _check_tokenizer(folder, model)
     if model.init == "pretrained":
         _check_weights(folder)
@@ -109,7 +109,8 @@ def _download(model: Model) -> Path:
         ) from error
 
 
-def _read_config(folder: Path, model: Model) -> PreTrainedConfig:
+def read_config(folder: Path, model: Model) -> PreTrainedConfig:
+    """config.json of a model folder; raises UserError where transformers could not build the model from it."""
     from transformers import CONFIG_MAPPING, AutoConfig
 
     path = folder / "config.json"

@@ -1,0 +1,128 @@
+"""The table of devices, with sources, and the machines that `--gpus 8xH100-80 --nodes 4` names.
+
+A device's name flows in, its `Device` flows out; a name that is not in the table is told with the nearest that is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, replace
+
+from distmed.errors import UserError
+
+GB = 10**9
+GIB = 2**30
+MIB = 2**20
+CPU = "CPU"
+
+
+@dataclass(frozen=True)
+class Device:
+    """One accelerator, or one worker's share of a CPU host.
+
+    `memory`: bytes that its driver reports. `bf16_flops`, `fp32_flops`: dense peak FLOP/s. `bandwidth`: memory, bytes/s.
+    `link`: to its neighbors in the host, bytes/s in one direction; `network`: to other hosts, bytes/s. `host_memory`: of
+    the host for each device, and `storage`, bytes/s of its disk: as sold in common servers, so look at your own.
+    """
+
+    name: str
+    memory: int
+    bf16_flops: float
+    fp32_flops: float
+    bandwidth: float
+    link: float
+    network: float
+    host_memory: int
+    storage: float
+    source: str
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.name == CPU
+
+
+# Peaks without sparsity. NVLink figures are half of the "bidirectional" one of the data sheet. Hosts: DGX/HGX class with
+# 400 Gb/s (H100 and later) or 200 Gb/s (A100) for each GPU; workstation cards behind PCIe 4.0 x16.
+DEVICES: dict[str, Device] = {
+    device.name: device
+    for device in (
+        Device("A100-40", 40_960 * MIB, 312e12, 19.5e12, 1555e9, 300e9, 25e9, 128 * GIB, 3e9, "NVIDIA A100 data sheet"),
+        Device("A100-80", 81_920 * MIB, 312e12, 19.5e12, 2039e9, 300e9, 25e9, 256 * GIB, 3e9, "NVIDIA A100 data sheet"),
+        Device("H100-80", 81_559 * MIB, 989.4e12, 67e12, 3350e9, 450e9, 50e9, 256 * GIB, 6e9, "NVIDIA H100 data sheet"),
+        Device("H200-141", 143_771 * MIB, 989.4e12, 67e12, 4800e9, 450e9, 50e9, 256 * GIB, 6e9, "NVIDIA H200 data sheet"),
+        Device("B200-180", 183_359 * MIB, 2250e12, 75e12, 7700e9, 900e9, 50e9, 256 * GIB, 6e9, "NVIDIA Blackwell data sheet"),
+        Device("MI300X-192", 196_592 * MIB, 1307.4e12, 163.4e12, 5300e9, 448e9, 50e9, 256 * GIB, 6e9, "AMD MI300X data sheet"),
+        Device("L40S-48", 46_068 * MIB, 362.05e12, 91.6e12, 864e9, 32e9, 12.5e9, 128 * GIB, 3e9, "NVIDIA L40S data sheet"),
+        Device("RTX4090-24", 24_564 * MIB, 165.2e12, 82.6e12, 1008e9, 32e9, 1.25e9, 64 * GIB, 3e9, "NVIDIA Ada white paper"),
+    )
+}  # fmt: skip
+# A core with AVX2 as measured here (94 GFLOP/s, two fused multiply-adds of 8 floats a cycle); two channels of DDR4 a core.
+CPU_CORE_FLOPS = 90e9
+CPU_CORE_BANDWIDTH = 10e9
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`nodes` hosts with `per_node` devices each; a worker has one device."""
+
+    device: Device
+    per_node: int
+    nodes: int
+
+    @property
+    def workers(self) -> int:
+        return self.per_node * self.nodes
+
+    @property
+    def host_memory(self) -> int:
+        return self.device.host_memory * self.per_node
+
+    def __str__(self) -> str:
+        here = f"{self.per_node} x {self.device.name}"
+        return here if self.nodes == 1 else f"{self.nodes} hosts with {here}"
+
+
+def parse_machine(text: str, nodes: int = 1) -> Machine:
+    """`8xH100-80`, `H100`, `2xRTX4090`: count, name, and memory where a name has several."""
+    match = re.fullmatch(r"(?:(\d+)\s*[xX*]\s*)?([A-Za-z][\w .-]*)", text.strip())
+    if match is None or match[1] == "0":
+        raise UserError(f"--gpus: {text} names no devices", "write COUNTxNAME, for example 8xH100-80")
+    return Machine(find_device(match[2]), int(match[1] or 1), nodes)
+
+
+def find_device(name: str) -> Device:
+    """By name with or without its memory; the largest where several are left. Raises UserError with the nearest name."""
+    wanted = re.sub(r"[ _]", "", name).upper().removesuffix("GB")
+    found = [
+        device for key, device in DEVICES.items() if key.upper() == wanted or key.upper().partition("-")[0] == wanted
+    ]
+    if found:
+        return max(found, key=lambda device: device.memory)
+    near = difflib.get_close_matches(wanted, list(DEVICES), n=1, cutoff=0.3)
+    known = f"known: {', '.join(DEVICES)}"
+    raise UserError(f"--gpus: unknown device {name}", f"did you mean {near[0]}? {known}" if near else known)
+
+
+def cpu_host(workers: int, cores: int, memory: int, nodes: int = 1) -> Machine:
+    """`workers` processes on `nodes` hosts of `cores` cores and `memory` bytes each."""
+    per_node = -(-workers // nodes)
+    share = cores / per_node
+    device = Device(
+        CPU,
+        memory // per_node,
+        CPU_CORE_FLOPS * share,
+        CPU_CORE_FLOPS * share,
+        CPU_CORE_BANDWIDTH * share,
+        2e9,
+        1.25e9,
+        memory // per_node,
+        1e9,
+        "measured by train/hardware.py on a Zen 3 core",
+    )
+    return Machine(device, per_node, nodes)
+
+
+def with_flops(machine: Machine, flops: float) -> Machine:
+    """The same machine, whose devices were measured to reach `flops`."""
+    return replace(machine, device=replace(machine.device, bf16_flops=flops, fp32_flops=flops))

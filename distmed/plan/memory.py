@@ -1,0 +1,143 @@
+"""Bytes by part, for each device and each host: what DeepSpeed's wrappers allocate, activations, the loss, and margins.
+
+A `Shape` and a `Setup` flow in, a `Memory` flows out. The parts follow the allocations of DeepSpeed 0.19.8
+(zero/stage3.py, zero/stage_1_and_2.py); constants were measured by benchmarks/plan.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distmed.model.head import chunk_length
+from distmed.plan.devices import GIB, MIB
+from distmed.plan.setup import Setup
+from distmed.plan.shapes import Shape
+
+# A worker on a CPU host before its model is there: interpreter, torch, transformers, DeepSpeed, Ray.
+PROCESS = 780 * MIB
+# CUDA context, NCCL's buffers, cuBLAS workspaces.
+CONTEXT = 1400 * MIB
+# What the caching allocator cannot hand out again.
+FRAGMENTATION = 0.06
+# Host memory that a GPU worker holds beside what is offloaded.
+GPU_WORKER_HOST = 3 * GIB
+
+
+@dataclass(frozen=True)
+class Memory:
+    """`device` and `host`: bytes by part, of the fullest device and of one host (empty on CPU: the host is the device)."""
+
+    device: dict[str, int]
+    host: dict[str, int]
+
+    @property
+    def device_total(self) -> int:
+        return sum(self.device.values())
+
+    @property
+    def host_total(self) -> int:
+        return sum(self.host.values())
+
+
+def memory_of(shape: Shape, setup: Setup) -> Memory:
+    """Model states on the device or offloaded, activations, gathered parameters, loss, and what runs beside."""
+    states = model_states(shape, setup)
+    offloaded = _offloaded(shape, setup)
+    parts = {**states, **_working(shape, setup)}
+    snapshot = 12 * shape.trainable // setup.workers
+    if setup.store_frozen:
+        snapshot += setup.bytes * shape.frozen // setup.workers
+    if setup.machine.device.is_cpu:
+        parts["checkpoint in flight"] = snapshot
+        parts["process"] = PROCESS
+        for part, size in offloaded.items():
+            parts[part] = parts.get(part, 0) + size
+        return Memory(_without_nothing(parts), {})
+    parts["context"] = CONTEXT
+    parts["fragmentation"] = int(FRAGMENTATION * sum(parts.values()))
+    host = {part: size * setup.machine.per_node for part, size in offloaded.items()}
+    host["checkpoint in flight"] = snapshot * setup.machine.per_node
+    host["processes"] = GPU_WORKER_HOST * setup.machine.per_node
+    return Memory(_without_nothing(parts), _without_nothing(host))
+
+
+def model_states(shape: Shape, setup: Setup) -> dict[str, int]:
+    """Weights, gradients and optimizer state that lie on one device (Rajbhandari et al. 2020, arXiv:1910.02054).
+
+    A frozen weight has neither gradient nor optimizer state. bf16 weights have fp32 masters beside them; fp32 ones under
+    stages 0 and 3 are their own.
+    """
+    size, workers = setup.bytes, setup.workers
+    trained, frozen = shape.trainable, shape.frozen
+    share = workers if setup.stage >= 1 else 1
+    weights = size * (trained + frozen)
+    if setup.stage == 3:
+        weights = 0 if setup.offload_param != "none" else weights // workers
+        if setup.hpz > 1:
+            weights += size * shape.total // setup.hpz
+    own_master = not setup.bf16 and setup.stage in (0, 3)
+    master = 0 if own_master else 4 * trained // share
+    moments = 8 * trained // share
+    if setup.offload_optimizer != "none":
+        master = moments = 0
+    return {"weights": weights, "gradients": _gradients(shape, setup), "optimizer": master + moments}
+
+
+def _gradients(shape: Shape, setup: Setup) -> int:
+    size, trained, workers = setup.bytes, shape.trainable, setup.workers
+    if setup.stage == 0:
+        return size * trained
+    # Stage 1 reduces as stage 2 does when gradients are contiguous: each worker keeps its share.
+    kept = 0 if setup.offload_optimizer != "none" else size * trained // workers
+    # The step wants its share once more: in fp32 beside bf16, or as one flat tensor, a sub-group at a time.
+    share = trained // workers
+    step = 4 * (min(share, setup.sub_group) if setup.stage == 3 else share)
+    return kept + (step if setup.offload_optimizer == "none" else 0)
+
+
+def _offloaded(shape: Shape, setup: Setup) -> dict[str, int]:
+    """Bytes a worker keeps in its host's memory instead of on its device; NVMe leaves buffers only."""
+    size, trained, workers = setup.bytes, shape.trainable, setup.workers
+    found: dict[str, int] = {}
+    if setup.offload_optimizer == "cpu":
+        found["optimizer"] = (4 + 8) * trained // workers
+        found["gradients"] = (4 + size) * trained // workers
+    elif setup.offload_optimizer == "nvme":
+        # Five buffers of a sub-group's share: master, two moments, gradient, and one that is being written.
+        found["optimizer"] = 5 * 4 * min(trained // workers, setup.sub_group)
+        found["gradients"] = size * trained // workers
+    if setup.offload_param == "cpu":
+        found["weights"] = size * shape.total // workers
+    return found
+
+
+def _working(shape: Shape, setup: Setup) -> dict[str, int]:
+    """What a micro-batch needs while it runs. The loss comes when all activations are there, other work when some went."""
+    tokens = setup.rows * setup.seq_len
+    loss = loss_buffer(tokens, shape, setup)
+    activations = setup.rows * shape.saved
+    transient = max(setup.rows * (shape.peak - shape.saved) - loss, 0)
+    parts = {"activations": activations + transient, "loss": loss}
+    if setup.stage == 3 and (setup.workers > 1 or setup.offload_param != "none"):
+        parts["gathered weights"] = setup.bytes * min(shape.total, setup.max_live)
+    if setup.stage:
+        buckets = 2 if setup.overlap and setup.stage < 3 else 1
+        parts["buckets"] = buckets * setup.bytes * min(setup.bucket, shape.trainable)
+    return parts
+
+
+def loss_buffer(tokens: int, shape: Shape, setup: Setup) -> int:
+    """Logits of one chunk of tokens, in the dtype of training and in fp32, their softmax and its gradient."""
+    if not shape.vocabulary:
+        return 0
+    chunk = min(chunk_length(shape.vocabulary), tokens)
+    return chunk * shape.vocabulary * (12 + (2 * setup.bytes if setup.bf16 else 0))
+
+
+def checkpoint_bytes(shape: Shape, setup: Setup) -> int:
+    """One checkpoint on disk, of all workers: fp32 masters and two moments, and frozen weights that nothing else holds."""
+    return 12 * shape.trainable + (setup.bytes * shape.frozen if setup.store_frozen else 0)
+
+
+def _without_nothing(parts: dict[str, int]) -> dict[str, int]:
+    return {part: size for part, size in parts.items() if size > 0}

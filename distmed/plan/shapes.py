@@ -1,0 +1,204 @@
+"""The sizes of a model, from its config.json alone: parameters by kind, and the activations of one sequence.
+
+A configuration and the parts of a recipe that change the model flow in, a `Shape` flows out. The model is built on the
+meta device, so neither weights nor their memory are needed.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from distmed.model.diagnoser import Diagnoser
+from distmed.model.families import FAMILIES
+from distmed.model.folder import find_folder, read_config
+from distmed.model.lora import with_lora
+from distmed.plan.trace import Traced, trace
+from distmed.recipe import Lora, Model, Recipe
+from distmed.stream.batch import MicroBatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+# For tasks whose number of labels is only known once the data were read.
+LABELS = 100
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Numbers of parameters, and bytes of activations of one sequence in the dtype of training.
+
+    `multiplied`: parameters that each token is multiplied with, forward; `largest_layer`: of the largest module of its
+    own; `block`: of one transformer layer. `attention_width`: heads times head size. `saved`, `peak`: see `Traced`.
+    """
+
+    name: str
+    total: int
+    trainable: int
+    multiplied: int
+    multiplied_trainable: int
+    head: int
+    largest_layer: int
+    block: int
+    layers: int
+    hidden: int
+    vocabulary: int
+    attention_width: int
+    saved: int
+    peak: int
+
+    @property
+    def frozen(self) -> int:
+        return self.total - self.trainable
+
+
+def read_model_config(model: Model) -> PreTrainedConfig:
+    """config.json of a folder or a hub id; no weights are fetched. Raises UserError as `distmed train` would."""
+    from distmed.model.builtin import TINY_LLAMA, tiny_llama_config
+
+    if model.path == TINY_LLAMA:
+        return tiny_llama_config(vocab_size=3072)
+    without_weights = model.model_copy(update={"init": "random"})
+    return read_config(find_folder(without_weights), without_weights)
+
+
+def shape_of(
+    config: PreTrainedConfig, recipe: Recipe, *, bf16: bool, lora: Lora | None, checkpointing: bool, seq_len: int
+) -> Shape:
+    """The shape of `config` as `recipe` trains it. Remembered, since advice asks for many variations."""
+    key = (
+        config.to_json_string(use_diff=False),
+        recipe.task,
+        bf16,
+        _text(lora),
+        checkpointing,
+        seq_len,
+        recipe.data.packing,
+    )
+    if key not in _shapes:
+        _shapes[key] = _measure(config, recipe, bf16=bf16, lora=lora, checkpointing=checkpointing, seq_len=seq_len)
+    return _shapes[key]
+
+
+_shapes: dict[tuple[Any, ...], Shape] = {}
+
+
+def _text(lora: Lora | None) -> str:
+    return "" if lora is None else lora.model_dump_json()
+
+
+def _measure(
+    config: PreTrainedConfig, recipe: Recipe, *, bf16: bool, lora: Lora | None, checkpointing: bool, seq_len: int
+) -> Shape:
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    layers = config.get_text_config().num_hidden_layers
+    whole = _build(config, recipe.task, lora, dtype, layers)
+    one, two = (_activations(config, recipe, lora, dtype, min(n, layers), checkpointing, seq_len) for n in (1, 2))
+    text = config.get_text_config()
+    heads = text.num_attention_heads
+    parameters = dict(whole.named_parameters())
+    embeddings = {id(p) for module in whole.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    output = whole.network.get_output_embeddings()
+    head = output.weight.numel() if output is not None else 0
+    matrices = [p for p in parameters.values() if id(p) not in embeddings and p.dim() > 1]
+    tied = output is not None and id(output.weight) in embeddings
+    return Shape(
+        name=config.model_type,
+        total=sum(p.numel() for p in parameters.values()),
+        trainable=sum(p.numel() for p in parameters.values() if p.requires_grad),
+        multiplied=sum(p.numel() for p in matrices) + (head if tied else 0),
+        multiplied_trainable=sum(p.numel() for p in matrices if p.requires_grad)
+        + (head if tied and output.weight.requires_grad else 0),
+        head=head,
+        largest_layer=max(sum(p.numel() for p in m.parameters(recurse=False)) for m in whole.modules()),
+        block=_block(whole, layers),
+        layers=layers,
+        hidden=text.hidden_size,
+        vocabulary=text.vocab_size if recipe.task == "generate" else 0,
+        attention_width=heads * (getattr(text, "head_dim", None) or text.hidden_size // heads),
+        saved=one.saved + (layers - 1) * max(two.saved - one.saved, 0),
+        peak=one.peak + (layers - 1) * max(two.peak - one.peak, 0),
+    )
+
+
+def _block(model: Diagnoser, layers: int) -> int:
+    """Parameters of the largest layer of the longest list of layers."""
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == layers:
+            return max(sum(p.numel() for p in layer.parameters()) for layer in module)
+    return sum(p.numel() for p in model.parameters()) // layers
+
+
+def _build(config: PreTrainedConfig, task: str, lora: Lora | None, dtype: torch.dtype, layers: int) -> Diagnoser:
+    import transformers
+
+    config = _shortened(config, layers)
+    if task == "classify":
+        config.num_labels = max(config.num_labels, LABELS)
+        auto = transformers.AutoModelForSequenceClassification
+    else:
+        auto = transformers.AutoModelForCausalLM
+    with torch.device("meta"):
+        hf = auto.from_config(config, dtype=dtype, attn_implementation="sdpa")
+        if lora is not None:
+            prefix = f"{hf.base_model_prefix}."
+            head = {name for name, _ in hf.named_parameters() if not name.startswith(prefix)}
+            hf = with_lora(hf, lora, trained_in_full=head if task == "classify" else set())
+    # On meta, peft leaves its adapters in float32.
+    return Diagnoser(hf.to(dtype))
+
+
+def _shortened(config: PreTrainedConfig, layers: int) -> PreTrainedConfig:
+    """The same with the first `layers` layers only, without dropout's masks where there is none."""
+    config = copy.deepcopy(config)
+    text = config.get_text_config()
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+    return config
+
+
+def _activations(
+    config: PreTrainedConfig,
+    recipe: Recipe,
+    lora: Lora | None,
+    dtype: torch.dtype,
+    layers: int,
+    checkpointing: bool,
+    seq_len: int,
+) -> Traced:
+    """Of one sequence of two packed cases, or of one case; the loss over a vocabulary is left to `memory`."""
+    model = _build(config, recipe.task, lora, dtype, layers)
+    model.train()
+    if checkpointing:
+        model.network.gradient_checkpointing_enable({"use_reentrant": False})
+    packed = recipe.data.packing and config.model_type in FAMILIES
+    batch = _meta_batch(seq_len, cases=2 if packed else 1, generate=recipe.task == "generate")
+    return trace(lambda: model(batch), list(model.parameters()) + list(model.buffers()))
+
+
+@cache
+def _meta_batch(seq_len: int, *, cases: int, generate: bool) -> MicroBatch:
+    def row(dtype: torch.dtype = torch.int64, *shape: int) -> torch.Tensor:
+        return torch.empty(shape or (1, seq_len), dtype=dtype, device="meta")
+
+    target = row(torch.int64, 1) if generate else None
+    return MicroBatch(
+        input_ids_BL=row(),
+        position_ids_BL=row(),
+        segment_ids_BL=row(torch.int32),
+        target_index_T=target,
+        target_ids_T=target,
+        case_last_C=row(torch.int64, cases),
+        case_first_C=row(torch.int64, cases),
+        case_label_C=row(torch.int64, cases),
+        case_weight_C=row(torch.float32, cases),
+        case_ids=[""] * cases,
+        case_number_C=row(torch.int64, cases),
+        masked=False,
+    )

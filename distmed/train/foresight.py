@@ -1,0 +1,99 @@
+"""Foresight: a recipe, a machine that is named or the one at hand, and the plan for both.
+
+`distmed plan` prints it; `distmed train` asks before it launches, and refuses a run that has no hope of fitting.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distmed.errors import UserError
+from distmed.plan.devices import DEVICES, Machine, cpu_host, parse_machine, with_flops
+from distmed.plan.plan import Plan, make_plan
+from distmed.plan.shapes import read_model_config
+from distmed.recipe import Recipe
+from distmed.train.deepspeed_config import resolve_config, wants_bf16
+from distmed.train.hardware import measured_matmul_flops, native_bf16
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+def plan_recipe(recipe: Recipe, *, gpus: str | None = None, nodes: int = 1, price: float | None = None) -> Plan:
+    """The plan on `nodes` hosts with `gpus` each (`8xH100-80`); without them, on the CPUs of hosts like this one.
+
+    `price`: of one device for an hour. Raises UserError for a model, device or DeepSpeed file that is not there.
+    """
+    if nodes < 1:
+        raise UserError(f"--nodes: {nodes} is no number of hosts", "give 1 or more")
+    config = read_model_config(recipe.model)
+    bf16 = wants_bf16(recipe)
+    if bf16 is None:
+        bf16 = native_bf16(gpu=gpus is not None)
+    machine = parse_machine(gpus, nodes) if gpus else this_host(recipe.cluster.num_workers, nodes=nodes, bf16=bf16)
+    return make_plan(recipe, config, _ds_config(recipe, config, machine, bf16=bf16), machine, price=price)
+
+
+def refuse_hopeless(recipe: Recipe, model_folder: Path, *, gpu: bool, steps: int, bf16: bool) -> str | None:
+    """A line of advice where the run is tight, None where it fits or nothing is known of the cluster's devices.
+
+    Raises UserError where it does not fit, with the cheapest change that makes it.
+    """
+    from transformers import AutoConfig
+
+    machine = _cluster(recipe.cluster.num_workers, gpu=gpu)
+    if machine is None:
+        return None
+    config = AutoConfig.from_pretrained(str(model_folder), trust_remote_code=recipe.model.trust_remote_code)
+    plan = make_plan(recipe, config, _ds_config(recipe, config, machine, bf16=bf16), machine, steps=steps)
+    if plan.verdict == "fits":
+        return None
+    way = " ".join(plan.advice[0].changes) if plan.advice else "a smaller model or larger devices"
+    memory, device = plan.memory, machine.device
+    need = f"{memory.device_total / 2**30:.1f} GiB a worker, and there are {device.memory / 2**30:.1f}"
+    if plan.verdict == "tight":
+        return f"tight: this run wants about {need}; it would fit with {way}"
+    raise UserError(f"this run does not fit: it wants about {need}", f"use {way}; or --force to try (see distmed plan)")
+
+
+def this_host(workers: int, *, nodes: int = 1, bf16: bool = False) -> Machine:
+    """Hosts like this one, with its cores, its memory, and the speed of its matrix products."""
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    machine = cpu_host(workers, cores, psutil.virtual_memory().total, nodes)
+    return with_flops(machine, measured_matmul_flops(bf16=bf16) / machine.per_node)
+
+
+def _cluster(workers: int, *, gpu: bool) -> Machine | None:
+    """The connected Ray's devices, as workers will be spread over them; None where their kind is not in the table."""
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    kind = "GPU" if gpu else "CPU"
+    slots = sorted((int(node["Resources"].get(kind, 0)) for node in nodes), reverse=True)
+    hosts = next((n for n in range(1, len(slots) + 1) if sum(slots[:n]) >= workers), 1)
+    per_node = -(-workers // hosts)
+    if not gpu:
+        memory = min(int(node["Resources"].get("memory", 0)) for node in nodes)
+        # Ray gives itself a share of the host's memory; what the host has is known for this one only.
+        return this_host(workers) if len(nodes) == 1 else cpu_host(workers, per_node, memory, hosts)
+    names = {
+        key.removeprefix("accelerator_type:") for node in nodes for key in node["Resources"] if key.startswith("acc")
+    }
+    found = _device_named(names.pop()) if len(names) == 1 else None
+    return None if found is None else Machine(DEVICES[found], per_node, hosts)
+
+
+def _device_named(name: str) -> str | None:
+    """Ray says A100, H100, A100-80G; of several memories the smallest, so that no run is promised too much."""
+    same = [key for key in DEVICES if key.split("-")[0] == name.upper().split("-")[0]]
+    exact = [key for key in same if key.upper() == name.upper().removesuffix("G")]
+    return min(exact or same, key=lambda key: DEVICES[key].memory, default=None)
+
+
+def _ds_config(recipe: Recipe, config: PreTrainedConfig, machine: Machine, *, bf16: bool) -> dict[str, Any]:
+    hidden = config.get_text_config().hidden_size
+    return resolve_config(recipe, world_size=machine.workers, bf16=bf16, hidden_size=hidden, nvme_path=Path("nvme"))

@@ -1,0 +1,127 @@
+"""`distmed plan` through the user's door: the verdict, the advice, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distmed.cli import main
+
+Write = Callable[..., str]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def write(tmp_path: Path, llama_8b: Path) -> Write:
+    """A recipe around the 8 B Llama; the data need not be there."""
+
+    def written(**train: Any) -> str:
+        path = tmp_path / "recipe.yaml"
+        values = {
+            "name": "eight",
+            "task": "generate",
+            "model": {"path": str(llama_8b)},
+            "data": {"train": [{"source": "nowhere.jsonl"}], "seq_len": 4096},
+            "train": {"global_batch": 64, "micro_batch": 1, "max_steps": 1000, **train},
+        }
+        path.write_text(yaml.safe_dump(values))
+        return str(path)
+
+    return written
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def ran(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["plan", *arguments])
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return ran
+
+
+def test_a_full_fine_tune_of_8b_fits_on_eight_h100(write: Write, run: Run) -> None:
+    status, out, _ = run(write(activation_checkpointing=True), "--gpus", "8xH100-80", "--json", "--price", "2.5")
+    plan = json.loads(out)
+    assert status == 0
+    assert plan["verdict"] == "fits"
+    assert plan["parameters"]["total"] == 8_030_261_248
+    assert plan["device"]["total"] == sum(plan["device"]["parts"].values()) < plan["device"]["capacity"]
+    assert 3000 < plan["tokens_per_s"] / 8 < 9000
+    assert plan["disk"]["checkpoint"] == 12 * 8_030_261_248
+    tokens = 1000 * 64 * 4096
+    assert plan["cost"] == pytest.approx(tokens / plan["tokens_per_s"] / 3600 * 8 * 2.5)
+
+
+def test_what_does_not_fit_is_told_with_three_ways_out(write: Write, run: Run) -> None:
+    _, out, _ = run(write(), "--gpus", "2xA100-40", "--json")
+    plan = json.loads(out)
+    assert plan["verdict"] == "does not fit"
+    assert len(plan["advice"]) == 3
+    costs = [round(advice["relative_cost"], 2) for advice in plan["advice"]]
+    assert costs == sorted(costs)
+
+
+def test_advice_taken_fits(write: Write, run: Run) -> None:
+    recipe = write()
+    _, out, _ = run(recipe, "--gpus", "2xA100-40", "--json")
+    taken = 0
+    for advice in json.loads(out)["advice"]:
+        if not all("=" in change for change in advice["changes"]):
+            continue
+        _, again, _ = run(recipe, "--gpus", "2xA100-40", "--json", *advice["changes"])
+        assert json.loads(again)["verdict"] == "fits", advice
+        taken += 1
+    assert taken
+
+
+def test_people_read_the_verdict_first(write: Write, run: Run) -> None:
+    status, out, _ = run(write(), "--gpus", "1xRTX4090")
+    assert status == 0
+    assert out.startswith("does not fit: eight on 1 x RTX4090-24")
+    assert "would fit with, cheapest first:" in out
+
+
+def test_without_gpus_the_plan_is_for_cpus_as_here(write: Write, run: Run) -> None:
+    _, out, _ = run(write(), "--json", "train.precision=fp32")
+    plan = json.loads(out)
+    assert plan["devices"] == {"name": "CPU", "per_host": 1, "hosts": 1}
+    assert plan["device"]["total"] > 16 * 8_030_261_248
+
+
+def test_the_built_in_model_needs_no_folder(run: Run) -> None:
+    status, out, _ = run("recipes/smoke.yaml", "--gpus", "1xH100", "--json")
+    assert status == 0
+    assert json.loads(out)["verdict"] == "fits"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "how"),
+    [
+        (["--gpus", "8xH1000"], "unknown device H1000", "did you mean H100-80?"),
+        (["--gpus", "8xH100", "--nodes", "0"], "--nodes: 0", "1 or more"),
+        (["--gpus", "8xH100", "--nodes", "32"], "256 devices share train.global_batch=64", "train.global_batch=256"),
+        (["--gpus", "8xH100", "deepspeed=zero9"], "no such configuration: zero9", "zero3"),
+        (["--gpus", "8xH100", "model.path=/no/such/folder"], "no such folder", "config.json"),
+        (["--gpus", "8xH100", "train.micro_bach=1"], "unknown recipe key", "micro_batch"),
+    ],
+)
+def test_mistakes_are_told(arguments: list[str], what: str, how: str, write: Write, run: Run) -> None:
+    status, _, err = run(write(), *arguments)
+    assert status == 2
+    error, fix = err.strip().splitlines()
+    assert what in error
+    assert how in fix
+
+
+def test_a_recipe_that_is_not_there(run: Run) -> None:
+    status, _, err = run("none.yaml")
+    assert status == 2
+    assert "recipe not found: none.yaml" in err

@@ -1,0 +1,106 @@
+"""Sizes from a config alone: they are those of the real model, and its activations those that a real pass keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
+
+from distmed.model.diagnoser import Diagnoser
+from distmed.plan.shapes import LABELS, shape_of
+from distmed.recipe import Lora, Recipe, check
+from distmed.stream.batch import Item, collate
+
+SMALL = {
+    "vocab_size": 101,
+    "hidden_size": 32,
+    "intermediate_size": 72,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+}
+SEQ_LEN = 64
+
+
+def recipe(task: str) -> Recipe:
+    data = {"train": [{"source": "none"}], "seq_len": SEQ_LEN}
+    return check({"name": "a", "task": task, "model": {"path": "a"}, "data": data})
+
+
+def small(model_type: str, **changes: Any) -> PreTrainedConfig:
+    return AutoConfig.for_model(model_type, **{**SMALL, "pad_token_id": 0, **changes})
+
+
+def measured(config: PreTrainedConfig, task: str, **changes: Any) -> Any:
+    values: dict[str, Any] = {"bf16": False, "lora": None, "checkpointing": False, "seq_len": SEQ_LEN}
+    return shape_of(config, recipe(task), **{**values, **changes})
+
+
+def real(config: PreTrainedConfig, task: str) -> Diagnoser:
+    if task == "classify":
+        config.num_labels = LABELS
+        return Diagnoser(AutoModelForSequenceClassification.from_config(config))
+    return Diagnoser(AutoModelForCausalLM.from_config(config))
+
+
+@pytest.mark.parametrize(
+    ("config", "task"),
+    [
+        (small("llama", num_key_value_heads=2), "generate"),
+        (small("llama", tie_word_embeddings=True), "generate"),
+        (small("qwen2", num_key_value_heads=2), "classify"),
+        (small("bert"), "classify"),
+    ],
+    ids=["llama", "tied", "qwen2", "bert"],
+)
+def test_parameters_are_those_of_the_model(config: PreTrainedConfig, task: str) -> None:
+    shape = measured(config, task)
+    assert shape.total == shape.trainable == sum(p.numel() for p in real(config, task).parameters())
+    assert shape.layers == 3
+
+
+def test_only_adapters_and_a_classification_head_are_trained() -> None:
+    config = small("llama")
+    shape = measured(config, "classify", lora=Lora(rank=2))
+    adapters = sum(2 * (i + o) for i, o in [(32, 32)] * 4 + [(32, 72)] * 3) * 3
+    assert shape.trainable == adapters + LABELS * 32
+
+
+@pytest.mark.parametrize("task", ["classify", "generate"])
+@pytest.mark.parametrize("model_type", ["llama", "bert"])
+def test_what_waits_for_the_backward_pass_is_what_a_real_pass_keeps(model_type: str, task: str) -> None:
+    if (model_type, task) == ("bert", "generate"):
+        pytest.skip("no such model")
+    config = small(model_type, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = real(config, task).train()
+    items = [Item(torch.randint(5, 100, (SEQ_LEN // 2,)).int().numpy(), 1, 0, 1.0, "", n) for n in range(2)]
+    batch = collate([items], seq_len=SEQ_LEN, pad_id=0, targets=task == "generate")
+    weights = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = model(batch)
+    # The logits of targets are left to the loss.
+    beside = out.nbytes + sum(size for size in kept.values() if size == SEQ_LEN * 101 * 4)
+    assert out.requires_grad
+    assert measured(config, task).saved == pytest.approx(sum(kept.values()), rel=0.12, abs=beside)
+
+
+def test_recomputation_keeps_a_fraction() -> None:
+    config = small("llama", num_hidden_layers=8)
+    plain, recomputed = (measured(config, "generate", checkpointing=on) for on in (False, True))
+    assert recomputed.saved < plain.saved / 4
+    assert recomputed.peak < plain.peak / 2
+    assert recomputed.total == plain.total
+
+
+def test_half_the_bytes_in_bf16() -> None:
+    config = small("llama", hidden_size=64, intermediate_size=512)
+    assert measured(config, "generate", bf16=True).saved < 0.65 * measured(config, "generate").saved
