@@ -15,12 +15,26 @@ _STATE = (
     r"Pennsylvania|"
     r"Rhode Island|Tennessee|Texas|Utah|Vermont|Virginia|Washington|West Virginia|Wisconsin|Wyoming)"
 )
+_ALLOWED = (
+    rf"(?!(?:{_STATE}|America|US|USA|U\.S\.|United|England|Scotland|Wales|Ireland|France|Germany|Spain|Italy|"
+    rf"Portugal|Poland|Russia|"
+    r"Ukraine|China|Japan|Korea|India|Pakistan|Bangladesh|Nepal|Vietnam|Thailand|Philippines|Indonesia|"
+    r"Australia|Canada|Mexico|"
+    r"Guatemala|Honduras|Salvador|Cuba|Haiti|Jamaica|Dominican|Colombia|Venezuela|Ecuador|Peru|Bolivia|Brazil|"
+    r"Argentina|Chile|Nigeria|"
+    r"Ghana|Kenya|Ethiopia|Somalia|Uganda|Egypt|Morocco|Algeria|Tunisia|Turkey|Syria|Iraq|Iran|Israel|Lebanon|"
+    r"Afghanistan|Africa|"
+    r"Asia|Europe|Greece|Sweden|Norway|Denmark|Finland|Netherlands|Belgium|Switzerland|Austria|Hungary|Romania|"
+    r"Taiwan|Sudan|Congo)"
+    r"(?![\w-]|,?[ ]\p{Lu}))"
+)
+"""States and countries may stay."""
 _TOWN = r"(?:(?:St|Ft|Mt)\. )?\p{Lu}[\p{L}'-]+(?:[ ]\p{Lu}[\p{L}'-]+){0,2}"
 _ENDING = (
     r"(?:Street|St|Avenue|Ave|Av|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Circle|Cir|Way|Place|Pl|"
     r"Terrace|Ter|Parkway|"
     r"Pkwy|Highway|Hwy|Square|Sq|Trail|Trl|Loop|Alley|Plaza|Row|Crescent|Close|Grove|Heights|Hill|Ridge|Path|"
-    r"Pike|Turnpike|Route|Broadway)"
+    r"Pike|Turnpike|Route)"
 )
 _LOUD_ENDING = (
     r"(?:STREET|ST(?=[.,\n]|\s+(?:APT|UNIT|STE|#)|$)|AVENUE|AVE|ROAD|RD|BOULEVARD|BLVD|LANE|LN|DRIVE|"
@@ -36,7 +50,7 @@ ADDRESS = Patterns(
         (
             rf"(?<![\w/.-])\d{{1,6}}[A-Z]?(?:-\d+)?[ \t]+(?:[NSEW]{{1,2}}\.?[ \t]+|(?:North|South|East|West)[ \t]+)?"
             rf"(?:(?:\p{{Lu}}[\p{{L}}.'-]*|\d+(?:st|nd|rd|"
-            rf"th))[ \t]+){{0,4}}?{_ENDING}\b\.?(?:[ \t]+(?:[NSEW]{{1,2}}|North|South|East|West)\b)?{_INNER}{_TAIL}",
+            rf"th))[ \t]+){{1,4}}?{_ENDING}\b\.?(?:[ \t]+(?:[NSEW]{{1,2}}|North|South|East|West)\b)?{_INNER}{_TAIL}",
             0.9,
         ),
         (
@@ -44,14 +58,20 @@ ADDRESS = Patterns(
             rf"(?!LEAD\b)\p{{Lu}}{{3,}}[ \t]+){{1,3}}{_LOUD_ENDING}\b\.?{_INNER}",
             0.8,
         ),
+        (rf"(?<![\w/.-])\d{{1,6}}[ \t]+(?:[NSEW]\.?[ \t]+)?Broadway\b{_INNER}{_TAIL}", 0.9),
         (rf"\b(?i:P\.?[ ]?O\.?[ ]?Box)[ \t]+\d+{_TAIL}", 0.95),
         (rf"\b{_TOWN},?[ \t]+{_STATE}\b\.?,?[ \t]+\d{{5}}(?:-\d{{4}})?\b", 0.92),
         (
             r"(?i:\b(?:lives?|living|resid(?:es|ing|ent)|moved|relocated|born|raised|grew up|works?|travel(?:s|"
             r"ed|led)?|drove|transferred|flew)"
             rf"(?:[ \t]+(?:alone|with[ \t]+\w+[ \t]+\w+|here|back|recently))?[ \t]+(?:in|to|from|at|near|of|"
-            rf"outside)[ \t]+)\K{_TOWN}(?:,[ \t]*{_STATE}\b)?",
+            rf"outside)[ \t]+)\K{_ALLOWED}{_TOWN}(?:,[ \t]*{_STATE}\b)?",
             0.75,
+        ),
+        (
+            rf"(?i:\b(?:man|woman|male|female|patient|lady|gentleman|boy|girl|child|resident|"
+            rf"native)[ \t]+from[ \t]+)\K{_ALLOWED}{_TOWN}\b",
+            0.7,
         ),
         (rf"(?i:\b(?:from|in|of|near|to)[ \t]+)\K{_TOWN},[ \t]*{_STATE}\b", 0.8),
         (
@@ -71,8 +91,8 @@ ADDRESS = Patterns(
 ZIP = Patterns(
     (
         (
-            r"(?i:\b(?:zip(?: ?code)?|postal code|"
-            r"post ?code)(?:[ \t]*is)?[ \t]*[:#=|]*\s*)\K(?:\d{5}(?:-\d{4})?|[A-Z]\d[A-Z][ ]?\d[A-Z]\d|"
+            r"(?i:\b(?:zip(?:[ _]?code)?|postal[ _]code|"
+            r"post ?code)(?:[ \t]*is)?[\"']?[ \t]*[:#=|]*\s*[\"']?)\K(?:\d{5}(?:-\d{4})?|[A-Z]\d[A-Z][ ]?\d[A-Z]\d|"
             r"[A-Z]{1,2}\d[A-Z\d]?[ ]?\d[A-Z]{2})\b",
             0.95,
         ),

@@ -23,6 +23,7 @@ PHONE = Patterns(
             0.85,
         ),
         (r"(?i:\b(?:pager|beeper|pgr)(?:[ \t]*(?:number|no\.?|#|is))*[ \t]*[:#]?[ \t]*)\K\d{4,7}\b", 0.85),
+        (r"(?i:\bphone[ ]+x)\K\d{3,5}\b", 0.8),
         (r"(?i:\bext(?:\.|ension)?[ \t]*[:#]?[ \t]*)\K\d{4,6}\b(?![ \t]*deg)", 0.7),
     ),
     (
@@ -49,7 +50,8 @@ PHONE = Patterns(
 FAX = Patterns(
     (
         (
-            rf"(?i:\b(?:fax|facsimile)(?:ed)?(?:[ \t]*(?:numbers?|no\.?|#|is|to|at))*[ \t]*[:#.=|-]*\s*)\K{_NUMBER}",
+            rf"(?i:\b(?:fax|facsimile)(?:ed)?(?:[ \t]+(?:report|results?|records?|copy|copies|"
+            rf"this))?(?:[ \t]*(?:numbers?|no\.?|#|is|to|at))*[ \t]*[:#.=|-]*\s*)\K{_NUMBER}",
             0.97,
         ),
         (rf"{_AMERICAN}(?=[ \t]*\(?(?i:fax|f\)))", 0.97),

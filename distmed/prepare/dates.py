@@ -25,7 +25,7 @@ DATE = Patterns(
         (rf"(?<![\d/.]){_DAY}\s?/\s?{_DAY}\s?/\s?{_YEAR}(?![\d/])", 0.95),
         (rf"(?<![\d-]){_DAY}-{_DAY}-{_YEAR}(?![\d-])", 0.95),
         (rf"(?<![\d.]){_DAY}\.{_DAY}\.{_YEAR}(?!\d)", 0.95),
-        (rf"(?<![\d/.])(?:{_MON}/{_DAY}|{_DAY}/{_MON})/(?:'?\d\d)(?![\d/.%])", 0.85),
+        (rf"(?<![\d/.])(?:{_MON}/{_DAY}|{_DAY}/{_MON})/(?:'?\d\d)(?![\d/%]|\.\d)", 0.85),
         (
             r"(?<![\d-])(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])|(?:0[1-9]|[12]\d|3[01])-(?:0[1-9]|"
             r"1[0-2]))-\d\d(?![\d-])",
@@ -43,7 +43,11 @@ DATE = Patterns(
             0.95,
         ),
         (rf"(?<![\w-])(?!May\b){_MONTH}\.?[ \t]+{_DAY}(?:st|nd|rd|th)?\b(?![.%/]\d|\s*m?c?g\b)", 0.85),
-        (rf"(?<![\w-])May[ \t]+{_DAY}(?:st|nd|rd|th|(?=\s*[,.;)\n]|$|\s+(?:and|at|for|with|when|he|she|the)\b))", 0.8),
+        (
+            rf"(?<![\w-])May[ \t]+{_DAY}(?:st|nd|rd|th|(?![\w%/-]|\.\d|[ \t]*(?:m?c?g|m[lL]|tab|cap|pill|puff|dose|"
+            rf"unit|time|x|hour|day|week|month)))",
+            0.8,
+        ),
         (rf"(?<![\w-]){_LOWER}\.?[ \t]+{_DAY}(?:st|nd|rd|th)?,?[ \t]+{_YEAR}\b", 0.9),
         (
             rf"(?<![\w.-]){_DAY}(?:st|nd|rd|th)?(?:[ \t]+of)?[ \t-]{{1,2}}(?:{_MONTH}|"
@@ -76,6 +80,7 @@ DATE = Patterns(
             ),
             0.9,
         ),
+        (rf"^[ \t]*\K{_MON}/{_DAY}(?=[ \t]*(?:[:-]|(?:at[ \t]+)?\d\d:?\d\d\b))", 0.75),
         (rf"\bQ[1-4][ -]?{_YEAR}\b", 0.8),
         (rf"\b(?:[Ss]pring|[Ss]ummer|[Aa]utumn|[Ww]inter|Fall|fall of)(?:[ \t]+of)?[ \t]+{_YEAR}\b", 0.8),
         (

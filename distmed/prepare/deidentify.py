@@ -25,6 +25,11 @@ _OLD = "[AGE-90+]"
 _SUSPECT = re.compile(
     r"\d|@|www|\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Name|name|Patient|wife|husband|mother|father|son|daughter)\b"
 )
+_ACTS = re.compile(
+    r" (?:denie[sd]|report(?:s|ed)|state[sd]|agree[sd]|complain(?:s|ed)|present(?:s|ed)|lives|return(?:s|ed)|"
+    r"declined?s?|verbalize[sd]|tolerated|called|came|says|said|has been|will|is an?\b|"
+    r"was (?:seen|admitted|discharged|found|brought|referred|born|told))"
+)
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
@@ -107,7 +112,7 @@ def with_names(text: str, spans: list[Span], names: set[str]) -> list[Span]:
         start, end = match.span()
         if any(span.start < end and start < span.end for span in spans) or followed_by_eponym_noun(text, end):
             continue
-        if match[0].casefold() in AMBIGUOUS and _begins_sentence(text, start):
+        if match[0].casefold() in AMBIGUOUS and _begins_sentence(text, start) and not _ACTS.match(text, end):
             continue
         every.append(Span(start, end, "NAME", 0.6))
     return sorted(every)

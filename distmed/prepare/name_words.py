@@ -20,14 +20,14 @@ EPONYM_NOUNS = (
     r"granulomatosis|"
     r"psychosis|aphasia|area|law|plot|curve|oxybarbiturate|solution|lactate|fever|spotted fever|virus|bacillus|"
     r"parkinsonism|patch|"
-    r"hearing|abdomen|gangrene|paralysis|neuralgia|migraine|transformation|osteotomy|arthroplasty|gastrectomy|"
+    r"hearing|nodules?|abdomen|gangrene|paralysis|neuralgia|migraine|transformation|osteotomy|arthroplasty|gastrectomy|"
     r"pouch|shunt|graft"
 )
 
 _NOT_NAMES = """
 a an and the or of for to in on at by with from as is was were are be been has have had this that these those he she
 they it his her their him them we i you who which not no yes none nil also but if then than so per via monday tuesday
-wednesday thursday friday saturday sunday january february march april june july august september october november
+wednesday thursday friday saturday sunday january february march   july  september october november
 december today tomorrow yesterday date time age sex gender male female dob mrn ssn phone tel fax email address zip
 city state home cell work number no. id name patient pt pts mr mrs ms dr md do rn np pa phd hospital clinic center
 centre medical health department unit ward room floor emergency er ed icu or office service services surgery surgical
@@ -52,12 +52,12 @@ metformin lisinopril aspirin warfarin heparin vitamin tablet capsule dose unit u
 thank thanks dear sincerely regards respectfully re regarding attn status code full advance directive directives power
 attorney proxy insurance medicare medicaid member policy group account stage grade type class level score scale index
 test tests screen screening therapy treatment regimen protocol trial study january-february english spanish french
-mandarin hispanic caucasian african american asian white black native interpreter nausea vomiting diarrhea headache
+mandarin hispanic caucasian african american asian    interpreter nausea vomiting diarrhea headache
 dizziness fatigue weakness dyspnea edema rash seizure seizures syncope anxiety depression dementia pneumonia sepsis
 infection anemia obesity arthritis osteoporosis hyperlipidemia hypothyroidism cirrhosis hepatitis street avenue road
 lane drive boulevard court way place apt suite north south east west united states when while after before during
-since until because although however therefore given due secondary likely possible probable will would can could
-should must shall might may be being do does did done let recommend recommended recommends recommendation
+since until because although however therefore given due secondary likely possible probable  would can could
+should must shall might  be being do does did done let recommend recommended recommends recommendation
 recommendations continue continued start started stop stopped increase decrease agree agreed agrees advised advises
 called calls spoke discussed reviewed signed dictated transcribed electronically authenticated verified new old year
 years month months week weeks day days hour hours minute minutes ago later appears appeared remains remained underwent

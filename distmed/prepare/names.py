@@ -12,8 +12,12 @@ import regex
 
 from distmed.prepare.name_words import EPONYM_NOUNS, GIVEN, NOT_NAMES
 
-_CAP = r"(?:(?:O['’]|D['’]|Mc|Mac|Al-|El-)?\p{Lu}\p{Ll}+(?:[-'’]\p{Lu}\p{Ll}+)*|\p{Lu}\p{Ll}+\p{Lu}\p{Ll}+)"
-_LOUD = r"(?:\p{Lu}{2,}(?:[-'’]\p{Lu}{2,})*)"
+_CAP = (
+    r"(?:(?:O['’]|D['’]|Mc|Mac|Al-|El-)?\p{Lu}\p{Ll}+(?:[-'’]\p{L}\p{Ll}+)+|(?:O['’]|D['’]|Mc|Mac|Al-|"
+    r"El-)\p{Lu}\p{Ll}+|"
+    r"\p{Lu}\p{Ll}+\p{Lu}\p{Ll}+|\p{Lu}\p{Ll}+)(?!\p{L})"
+)
+_LOUD = r"(?:(?:O['’]|D['’])?\p{Lu}{2,}(?:[-'’]\p{Lu}{2,})*)"
 _INITIAL = r"\p{Lu}\b\.?"
 _PARTICLE = r"(?:(?:van|von|de|del|della|der|den|di|da|la|le|bin|ibn|al|dos|du|ter|St\.?)[ ])"
 _SUFFIX = r"(?:,?[ ](?:Jr|Sr|II|III|IV)\b\.?)?"
@@ -44,20 +48,30 @@ _NAME_FIELD = (
     r"department)[ ])"
     r"(?:(?:last|first|middle|given|family|maiden|full|legal|preferred|sur)[ ]?names?|names?)"
 )
-_PERSON_FIELD = (
-    r"(?:patient|pt|attending|(?:primary care |referring |ordering |consulting |attending |admitting |treating |"
-    r"responsible |rendering )?"
-    r"(?:physician|provider|clinician|doctor|md)|pcp|consultant|(?:assistant |co-?)?surgeon|assistant|"
-    r"anesthesiologist|radiologist|"
-    r"pathologist|cardiologist|oncologist|neurologist|resident|fellow|intern|nurse(?: practitioner)?|rn|"
-    r"case manager|social worker|therapist|"
-    r"technician|technologist|pharmacist|author|scribe|interpreter|witness|guardian|next of kin|nok|"
-    r"emergency contact|contact(?: person)?|"
-    r"(?:health ?care )?proxy|hcp|poa|power of attorney|mother|father|spouse|husband|wife|son|daughter|brother|"
-    r"sister|partner|caregiver|"
-    r"parents?|guarantor|subscriber|insured|policy ?holder|employee|cc|attn|attention|re|from|to|sender|"
-    r"recipient|informant|historian|operator|"
-    r"examiner|reader|supervisor|midwife|coordinator)(?:[ ]\([^)\n]{1,30}\))?"
+_ROLE = (
+    r"(?:attending|(?:primary care |referring |ordering |consulting |attending |admitting |treating |"
+    r"responsible |requesting |"
+    r"rendering )?(?:physician|provider|clinician|md)|(?:primary care|referring|ordering|consulting|attending|"
+    r"admitting) doctor|"
+    r"pcp|consultant|(?:assistant |co-?)?surgeon|assistant|anesthesiologist|radiologist|pathologist|"
+    r"cardiologist|oncologist|"
+    r"neurologist|resident|fellow|intern|nurse practitioner|case manager|social worker|therapist|technician|"
+    r"technologist|"
+    r"pharmacist|author|scribe|interpreter|witness|guardian|next of kin|nok|emergency contact|contact(?: person)?|"
+    r"(?:health ?care )?proxy|hcp|poa|power of attorney|guarantor|subscriber|insured|policy ?holder|employee|cc|"
+    r"attn|attention|"
+    r"re|from|to|sender|recipient|informant|historian|operator|examiner|reader|supervisor|midwife|coordinator|"
+    r"caregiver)"
+    r"(?:[ ]\([^)\n]{1,30}\))?"
+)
+_SPEAKER = (
+    r"(?:patient|pt|client|doctor|nurse|rn|mother|father|spouse|husband|wife|son|daughter|brother|sister|"
+    r"partner|parents?)"
+)
+"""Labels that also stand before what someone says in a transcript."""
+_NO_SPEECH = (
+    r"(?=[ \t]*(?:$|\n|[|;(\t]|[ ]{2}|\d|,?[ ]+(?:\d|M\.?D\b|RN\b|DOB|MRN|[Aa]ge)|[A-Z][A-Za-z .#]{1,20}[:#]|"
+    r"(?:is|was|has|presents|presented|reports|who)\b))"
 )
 _BY = (
     r"(?:dictated|transcribed|signed|e-?signed|authenticated|verified|reviewed|read|interpreted|ordered|"
@@ -78,7 +92,8 @@ _KIN = (
 _IS_AN_AGE = (
     r"(?=,?[ ]+(?:is|was)[ ]+(?:an?|the)[ ]+(?:[a-z]+,?[ ]+){0,3}(?:\d|ninety|eighty|seventy|sixty|fifty|forty|"
     r"thirty|twenty)"
-    r"|,?[ ]+\(?an?[ ]+\d{1,3}[- ](?:year|yo|y/o|month|week|day)|,[ ]+(?:age[d]?[ ]+)?\d{1,3}[, ])"
+    r"|,?[ ]+\(?an?[ ]+\d{1,3}[- ](?:year|yo|y/o|month|week|day)|,[ ]+(?:age[d]?[ ]+)?\d{1,3}(?:,|[ ]?(?:yo|y/o|"
+    r"year|[MF]\b|male|female)))"
 )
 
 _FINDERS: tuple[tuple[str, float], ...] = (
@@ -96,14 +111,18 @@ _FINDERS: tuple[tuple[str, float], ...] = (
         0.9,
     ),
     (
-        rf"(?i:(?<![\w]){_PERSON_FIELD}){_SEPARATOR}(?:{_TITLE}\.?[ ]+)?\K(?:{_REVERSED}|{_TWO}|{_INITIALED}|"
-        rf"{_LOUD_TWO})",
+        rf"(?i:(?<!\w){_ROLE}){_SEPARATOR}(?:{_TITLE}\.?[ ]+)?\K(?:{_REVERSED}|{_TWO}|{_INITIALED}|{_LOUD_TWO})",
+        0.85,
+    ),
+    (
+        rf"(?i:(?<!\w){_SPEAKER}){_SEPARATOR}(?:{_TITLE}\.?[ ]+)?\K(?:{_REVERSED}|{_TWO}|{_INITIALED}|"
+        rf"{_LOUD_TWO}){_NO_SPEECH}",
         0.85,
     ),
     (rf"(?i:\b{_BY})(?:{_TITLE}\.?[ ]+)?\K(?:{_REVERSED}(?=,?[ ]{_CREDENTIAL})|{_TWO}|{_INITIALED}|{_LOUD_TWO})", 0.85),
     (rf"(?:{_REVERSED}|{_TWO}|{_INITIALED}|{_LOUD_TWO})(?=,?[ ]+{_CREDENTIAL}(?![\w-]))", 0.85),
     (
-        rf"(?i:\b(?:my name is|name'?s|named|called|known as|goes by|aka|a\.k\.a\.|nicknamed|née|"
+        rf"(?i:\b(?:my name is|name'?s|named|known as|goes by|aka|a\.k\.a\.|nicknamed|née|"
         rf"nee)[ ]+[\"“']?)\K{_FULL}",
         0.85,
     ),
@@ -113,13 +132,21 @@ _FINDERS: tuple[tuple[str, float], ...] = (
         rf"cordially),?)[ ]*\n*[ ]*(?:{_TITLE}\.?[ ]+)?\K{_FULL}",
         0.85,
     ),
-    (rf"\b(?:[Pp]atient|[Pp]t|PATIENT|client|[Rr]esident|[Vv]eteran|[Ss]ubject),?[ ]+\K{_TWO}", 0.75),
-    (rf"(?:\A|(?<=[\n.:][ ]*))(?:{_FULL}|{_LOUD_FULL}){_IS_AN_AGE}", 0.85),
-    (rf"\b{_TWO}{_IS_AN_AGE}", 0.8),
+    (rf"\b(?:patient|[Pp]t|client|veteran),?[ ]+\K{_TWO}", 0.75),
+    (
+        rf"\b(?:Patient|PATIENT|Client|Veteran)[ ]+\K{_TWO}"
+        r"(?=[ ]*(?:\(|$|(?:is|was|has|presents|presented|reports|denies|who|MRN|DOB)\b))",
+        0.75,
+    ),
+    (rf"(?:\A|(?<=[\n.:][ ]*))(?!{_TITLE}\b)(?:{_FULL}|{_LOUD_FULL}){_IS_AN_AGE}", 0.85),
+    (rf"\b(?!{_TITLE}\b){_TWO}{_IS_AN_AGE}", 0.8),
     (rf"\b(?:{GIVEN})[ ](?:{_INITIAL}[ ]|{_CAP}[ ])?{_PARTICLE}{{0,2}}{_CAP}{_SUFFIX}", 0.7),
     (rf"\b{_CAP}(?:-{_CAP})?,[ ](?:{GIVEN})(?:[ ]{_INITIAL})?(?![\w-])", 0.7),
 )
 _COMPILED = tuple((regex.compile(pattern, regex.MULTILINE), score) for pattern, score in _FINDERS)
+_MODAL = regex.compile(
+    r"May[ ]+(?:be|have|not|need|also|take|resume|continue|return|use|require|benefit|eat|shower|drive|start|stop)\b"
+)
 _TOKEN = regex.compile(r"[\p{L}.'’-]+")
 _EPONYM = regex.compile(rf"(?:['’]s|s['’]|['’])?[ -]+(?:\p{{L}}+[ -]){{0,2}}?(?i:{EPONYM_NOUNS})\b")
 
@@ -152,7 +179,7 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
     last = start
     for match in _TOKEN.finditer(text, start, end):
         word = match[0].strip(".'’")
-        if len(word) > 1 and word.lower() in NOT_NAMES:
+        if len(word) > 1 and (word.lower() in NOT_NAMES or (last > start and _MODAL.match(text, match.start()))):
             break
         last = match.end()
     while last > start and text[last - 1] in " ,'’-":

@@ -39,15 +39,14 @@ PLAN = Patterns(
     (
         (
             labeled(
-                r"(?:member|subscriber|policy|group|plan|insurance|beneficiary|medicare|medicaid|health plan|"
-                r"HMO|PPO|payer|payor|"
-                r"coverage|insured|health insurance|blue cross|aetna|cigna|humana|tricare)"
-                r"(?: (?:id|member|policy|group|subscriber|plan|beneficiary|claim|card))?(?=[ \t]*(?:id|no\b|"
-                r"no\.|num|#|:|identifier))",
+                r"(?:member|subscriber|policy|insurance|beneficiary|medicare|medicaid|HMO|PPO|insured|blue cross|aetna|"
+                r"cigna|humana|tricare)(?: (?:member|policy|group|subscriber|plan|beneficiary|claim|card))?"
+                r"(?=[ \t]*(?:id|no\b|no\.|num|#|:|=|identifier))",
                 SPACED,
             ),
             0.94,
         ),
+        (labeled(r"group|(?:health )?plan|payer|payor|coverage", SPACED, STRICT), 0.94),
         (labeled(r"HICN?|MBI|beneficiary id", SPACED), 0.94),
         (
             r"\b[1-9][AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9]\d-?[AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9]\d-?[AC-HJKMNP-RT-Y]{2}\d\d\b",
@@ -63,7 +62,7 @@ ACCOUNT = Patterns(
         ),
         (
             labeled(
-                r"billing|invoice|encounter|visit|accession|specimen|order|claim|reference|ref\.?|confirmation|"
+                r"acc|billing|invoice|encounter|visit|accession|specimen|order|claim|reference|ref\.?|confirmation|"
                 r"bank|routing|"
                 r"credit card|debit card|card|case|prescription|rx|requisition|authorization|auth|tracking|referral|ID",
                 SPACED,

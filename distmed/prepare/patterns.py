@@ -6,6 +6,7 @@ Building blocks for the tables of patterns. `\\K` starts the match: the label be
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 
@@ -16,13 +17,20 @@ class Patterns(NamedTuple):
     context: tuple[str, ...] = ()
 
 
-MARK = r"(?:[ \t]*(?:numbers?|num\.?|no\.?|nr\.?|ids?|identifiers?|is|was|#))*[ \t]*[:#=|–-]*\s*"
+MARK = r"(?:[ \t_]*(?:numbers?|num\.?|no\.?|nr\.?|ids?|identifiers?|is|was|#))*[ \t]*[\"']?[ \t]*[:#=|–-]*\s*[\"']?"
 """What may stand between a label and its value: "MRN #: ", "Account number is ", a line break of a table."""
-STRICT = r"(?:[ \t]*(?:numbers?|num\.?|no\.?|nr\.?|ids?|identifiers?|#))+(?:[ \t]+is)?[ \t]*[:#=|–-]*\s*"
+STRICT = (
+    r"(?:[ \t_]*(?:numbers?|num\.?|no\.?|nr\.?|ids?|identifiers?|#))+(?:[ \t]+is)?[ \t]*[\"']?[ \t]*[:#=|–-]*\s*[\"']?"
+)
 """The same for labels that are common words, which need a "number", "ID" or "#"."""
 VALUE = r"(?=[A-Za-z/-]{0,8}\d)(?!\d{1,2}/\d{1,2}/)[A-Za-z0-9][A-Za-z0-9/-]{3,}\b"
-SPACED = rf"(?:[A-Z]{{1,4}}[ -]?\d{{3,}}(?:[ -]\d{{2,}})*(?:-[A-Z0-9]+)*\b|\d{{2,4}}(?:[ -]\d{{2,4}}){{1,3}}\b|{VALUE})"
+SPACED = (
+    r"(?:\d{2,4}(?:[ ]\d{2,4}){1,3}\b(?![-/]\d)|[A-Z]{1,4}[ ](?:\d{3,}|\d{2}(?=[ ]\d\d))(?:[ ]\d{2,})*(?:-[A-Z0-9]+)*\b|"
+    rf"{VALUE})"
+)
 
 
 def labeled(labels: str, value: str = VALUE, mark: str = MARK) -> str:
-    return rf"(?i:(?<![\w])(?:{labels})(?:\(s\))?{mark})\K{value}"
+    """The value after one of the labels, whose words may also be joined by `_` as in an export."""
+    joined = re.sub(r"(?<!\[) (?![\]\\])", "[ _]", labels).replace("[ \\t]", "[ \\t_]")
+    return rf"(?i:(?<!\w)(?:{joined})(?:\(s\))?{mark})\K{value}"

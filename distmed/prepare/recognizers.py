@@ -53,13 +53,16 @@ class Analyzer:
         self._engine = _engine()
 
     def spans(self, text: str) -> list[Span]:
-        """The identifiers in order, without overlap: of two that overlap the surer stays, of equally sure ones the longer."""
-        found = [span for start, block in _blocks(text) for span in self._in_block(block, start)]
-        taken: list[Span] = []
-        for span in sorted(found, key=lambda s: (-s.score, s.start - s.end, s.start, s.kind)):
-            if all(span.end <= other.start or other.end <= span.start for other in taken):
-                taken.append(span)
-        return sorted(taken)
+        """The identifiers in order, without overlap: those that overlap become one, of the kind of the surest."""
+        found = sorted(span for start, block in _blocks(text) for span in self._in_block(block, start))
+        joined: list[Span] = []
+        for span in found:
+            if joined and span.start < joined[-1].end:
+                last = joined.pop()
+                surest = max(last, span, key=lambda s: (s.score, s.end - s.start))
+                span = Span(last.start, max(last.end, span.end), surest.kind, surest.score)
+            joined.append(span)
+        return joined
 
     def _in_block(self, block: str, start: int) -> Iterator[Span]:
         if not block.strip():

@@ -1,0 +1,162 @@
+"""Identifiers go, clinical words stay: measured on synthetic notes with gold spans, and case by case."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from distmed.cases.case import Case
+from distmed.prepare.deidentify import Deidentifier, with_names
+from distmed.prepare.recognizers import Analyzer
+from tests.prepare.conftest import PrepareDoor, note
+from tests.prepare.gold import Scores
+from tests.prepare.notes import write_note
+
+NOTES = 360
+
+
+@pytest.fixture(scope="module")
+def deidentifier() -> Deidentifier:
+    pytest.importorskip("presidio_analyzer", reason="the extra `privacy` is not installed")
+    return Deidentifier()
+
+
+@pytest.fixture(scope="module")
+def analyzer(deidentifier: Deidentifier) -> Analyzer:
+    return deidentifier._analyzer
+
+
+def case(text: str, **more: object) -> Case:
+    return dataclasses.replace(Case(id="c", kind="diagnosis", group="g", text=text), **more)  # type: ignore[arg-type]
+
+
+def public(deidentifier: Deidentifier, text: str) -> str:
+    return deidentifier(case(text))[0].text
+
+
+@pytest.mark.slow
+def test_recall_and_false_hits_on_notes_with_gold_spans(analyzer: Analyzer) -> None:
+    scores = Scores()
+    for seed in range(NOTES):
+        gold = write_note(seed)
+        spans = analyzer.spans(gold.text)
+        names = {gold.text[span.start : span.end] for span in spans if span.kind == "NAME"}
+        scores.add(gold, with_names(gold.text, spans, names))
+    print(scores.table(), *scores.missed, sep="\n")
+    assert set(scores.gold) == {
+        "ACCOUNT", "ADDRESS", "AGE", "DATE", "DEVICE", "EMAIL", "FAX", "IP", "LICENSE", "MRN", "NAME", "PHONE", "PLAN",
+        "SSN", "URL", "VEHICLE", "ZIP",
+    }  # fmt: skip
+    assert scores.recall >= 0.98
+    for kind, count in scores.gold.items():
+        assert scores.recalled[kind] / count >= 0.95, kind
+    assert scores.precision >= 0.95
+    assert scores.false_tokens < scores.clinical_tokens / 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Parkinson's disease, Wilson disease, Graves' ophthalmopathy, Crohn's disease and Down syndrome.",
+        "May resume diet. This may be viral. May need oxygen; may take 2 tablets.",
+        "BP 120/80, HR 92, Na 138, K 4.2, WBC 11.2, SpO2 94% on 2 L, pain 7/10, strength 5/5, GCS 15.",
+        "Metoprolol 25 mg BID, insulin 22 units, vancomycin 1,250 mg IV q12h, 1/2 tablet for 3 days.",
+        "Since 2015 she has had asthma; surgery in 2019. A 67-year-old woman, 38w2d pregnant.",
+        "MR angiography, MS contin 15 mg, Dr. said so, Miss no doses. PT 12.1, INR 2.3.",
+        "Foley catheter, Babinski sign, Bell's palsy, Hodgkin lymphoma, McBurney point, Sister Mary Joseph nodule.",
+        "Patient: Alert and oriented. Mother: breast cancer. Nurse will call. Plan: BP 120 check.",
+        "ICD-10 E11.9, CPT 99214, T2N1M0, L4-L5, C4-C5, HbA1c 7.2%, 1:160, 6 mm nodule, viral load 1,200,000 IU/mL.",
+        "Temp 98 F, T 99 F, oxygen saturation 98, ejection fraction 55-60%.",
+        "Doctor: Oh, Okay. You have pain? Patient: Yes, Doctor.",
+        "He lives in Texas, was born in Nigeria, and travelled to Spain.",
+    ],
+)
+def test_clinical_text_stays_as_it_is(deidentifier: Deidentifier, text: str) -> None:
+    assert public(deidentifier, text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Mr. Graves has Graves disease.", "Mr. [NAME-1] has Graves disease."),
+        (
+            "Ms. May said she may come in May. May resume diet.",
+            "Ms. [NAME-1] said she may come in [DATE-1]. May resume diet.",
+        ),
+        ("Seen by Dr. Parkinson for Parkinson's disease.", "Seen by Dr. [NAME-1] for Parkinson's disease."),
+        ("Name: SMITH, JOHN\nSmith was seen. John agreed.", "Name: [NAME-1]\n[NAME-1] was seen. [NAME-1] agreed."),
+        ("Dr. Lee Cardiology saw her.", "Dr. [NAME-1] Cardiology saw her."),
+        ("A 92-year-old man, wife aged 67.", "A [AGE-90+]-year-old man, wife aged 67."),
+        ("Call (617) 555-0199 or 617.555.0199, fax 617-555-0188.", "Call [PHONE-1] or [PHONE-1], fax [FAX-1]."),
+        ("MRN: 00482913, again MRN 00482913 and MRN 5511223.", "MRN: [MRN-1], again MRN [MRN-1] and MRN [MRN-2]."),
+        ("Lives at 12 Elm Street, Apt 4B, Springfield, IL 62704.", "Lives at [ADDRESS-1]."),
+        ("SSN 123-45-6789; IP 10.2.33.4; see www.example.org.", "SSN [SSN-1]; IP [IP-1]; see [URL-1]."),
+    ],
+)
+def test_identifiers_become_typed_surrogates(deidentifier: Deidentifier, text: str, left: str) -> None:
+    assert public(deidentifier, text) == left
+
+
+def test_the_same_person_is_the_same_in_all_texts_of_a_case(deidentifier: Deidentifier) -> None:
+    before = case(
+        "Mrs. Okonkwo called.",
+        messages=(("user", "Mrs. Okonkwo called."), ("assistant", "Tell Ms Okonkwo to rest, and Dr. Wu.")),
+        findings=("Okonkwo reports cough for 3 days",),
+        options=("Okonkwo is well", "fever"),
+    )
+    after, found = deidentifier(before)
+    assert after.text == "Mrs. [NAME-1] called."
+    assert after.messages[1][1] == "Tell Ms [NAME-1] to rest, and Dr. [NAME-2]."
+    assert after.options == ("[NAME-1] is well", "fever")
+    assert "Okonkwo" not in str(after)
+    assert found["NAME"] >= 5
+
+
+def test_ages_over_89_are_capped_in_the_column_too(deidentifier: Deidentifier) -> None:
+    assert deidentifier(case("x", age_years=97.0))[0].age_years == 90
+    assert deidentifier(case("x", age_years=89.0))[0].age_years == 89
+
+
+def test_two_cases_share_no_surrogates_that_could_link_them(deidentifier: Deidentifier) -> None:
+    assert public(deidentifier, "Dr. Wu and Mr. Ng") == public(deidentifier, "Dr. Roe and Mr. Poe")
+
+
+def test_long_texts_lose_nothing_at_the_seams(deidentifier: Deidentifier) -> None:
+    text = "\n".join(f"Day {n}: {note(n, 12)}. Mr. Okonkwo, MRN {n:07}." for n in range(200))
+    after = public(deidentifier, text)
+    assert "Okonkwo" not in after and after.count("[NAME-1]") == 200 and after.count("[MRN-") == 200
+
+
+def test_ids_and_groups_are_replaced_by_places_that_tell_nothing(
+    deidentifier: Deidentifier, prepare: PrepareDoor, table: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = [
+        {"text": f"{note(n)} MRN 77{n:05}", "label": "D", "mrn": f"77{n // 2:05}", "id": f"visit-9{n:06}"}
+        for n in range(6)
+    ]
+    roles = [word for role in ("text=text", "label=label", "group=mrn", "id=id") for word in ("--columns", role)]
+    done = prepare(table(rows), *roles, out=tmp_path / "out")
+    cases = done.cases()
+    assert [c.id.rpartition(":")[2] for c in cases] == ["1", "2", "3", "4", "5", "6"]
+    assert [c.group for c in cases] == ["group-0", "group-0", "group-2", "group-2", "group-4", "group-4"]
+    assert done.report["identifiers"] == {"MRN": 6}
+    everything = b"".join(path.read_bytes() for path in done.folder.rglob("*.json")).decode() + str(cases)
+    assert "7700" not in everything and "visit-9" not in everything
+
+
+def test_without_presidio_one_line_says_how_to_install_it(
+    prepare: PrepareDoor, table: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "presidio_analyzer" else find(name, *a)
+    )
+    said = prepare.refuse(table([{"text": note(1), "label": "D"}]), out=tmp_path / "out")
+    assert (
+        "Presidio" in said.message and "pip install 'distmed[privacy]'" in said.hint and "--no-deidentify" in said.hint
+    )
+    assert not (tmp_path / "out").exists()
