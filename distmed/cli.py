@@ -145,6 +145,56 @@ def plan(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A Hugging Face folder or hub id, a run, or a checkpoint.")],
+    data: Annotated[str, typer.Option(help="The cases to measure on: a file, a folder, a URL, a hub id.")],
+    out: Annotated[Path, typer.Option(help="The folder for metrics.json, predictions.parquet and report.html.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key=value …]", help="How cases are put, as choice.shots=5.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="How a row becomes a case, as in a recipe.")] = None,
+    train: Annotated[str | None, typer.Option(help="Training cases: for the linear floor, and for examples.")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="Cases for temperature and thresholds; none of them in --data.")
+    ] = None,
+    against: Annotated[str | None, typer.Option(help="A second model, compared on the same cases.")] = None,
+    num_workers: Annotated[int, typer.Option(min=1, help="Scorers side by side, one a GPU.")] = 1,
+    map: Annotated[Path | None, typer.Option(help="A CSV from the data's labels to the model's: data,model.")] = None,
+    small_cells: Annotated[bool, typer.Option("--small-cells", help="Show cells of fewer than 5 patients.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray and the scorers print.")] = False,
+) -> None:
+    """Measure a model: the evidence for its diagnoses, or for two models side by side."""
+    from distmed.evaluate.command import Request
+    from distmed.evaluate.command import evaluate as run_evaluation
+
+    request = Request(
+        model, data, out, format, train, calibration, against, num_workers, map, small_cells, tuple(overrides or [])
+    )
+    raise typer.Exit(run_evaluation(request, verbose=verbose))
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A Hugging Face folder or hub id, a run, or a checkpoint.")],
+    data: Annotated[str, typer.Option(help="The cases; they need no label.")],
+    out: Annotated[Path, typer.Option(help="The file to write: .parquet, .jsonl or .csv.")],
+    format: Annotated[str | None, typer.Option(help="How a row becomes a case, as in a recipe.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="An evaluation's folder: its temperature and its threshold of abstention.")
+    ] = None,
+    num_workers: Annotated[int, typer.Option(min=1, help="Scorers side by side, one a GPU.")] = 1,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray and the scorers print.")] = False,
+) -> None:
+    """Diagnose cases: the likeliest diagnoses of each, how sure, and when to abstain."""
+    from distmed.evaluate.predict import predict as run_prediction
+
+    status = run_prediction(
+        model, data, out, format=format, calibration=calibration, workers=num_workers, verbose=verbose
+    )
+    raise typer.Exit(status)
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder of a run, or the run itself.")],
     out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],

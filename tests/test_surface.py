@@ -39,6 +39,19 @@ def test_the_verbs_and_their_options() -> None:
             "--without-format",
         ],
         "plan": ["--gpus", "--json", "--nodes", "--price"],
+        "evaluate": [
+            "--against",
+            "--calibration",
+            "--data",
+            "--format",
+            "--map",
+            "--num-workers",
+            "--out",
+            "--small-cells",
+            "--train",
+            "--verbose",
+        ],
+        "predict": ["--calibration", "--data", "--format", "--num-workers", "--out", "--verbose"],
         "export": ["--out"],
     }
 

@@ -23,7 +23,8 @@ from distmed.recipe import Source
 class Format:
     """How to read one data set.
 
-    A case returned with an empty `id` or `group` is named by its place in the file. `drops` says why `to_case` returns
+    A case returned with an empty `id` or `group` is named by its place in the file. `answers` are the columns of the
+    label, which cases to be diagnosed may lack. `drops` says why `to_case` returns
     None. `unnest` turns a file that is one JSON document into rows; `header` names the columns of a CSV that has no
     header line.
     """
@@ -33,6 +34,7 @@ class Format:
     never: str
     to_case: Callable[[Row], Case | None]
     labeled: bool = True
+    answers: tuple[str, ...] = ()
     drops: str = ""
     unnest: Callable[[Any], Iterator[Row]] | None = None
     header: tuple[str, ...] | None = None
@@ -60,6 +62,7 @@ def _columns_format(roles: dict[str, str]) -> Format:
         never="Only the columns named for text, options and messages are fed; no other column is.",
         to_case=by_columns(roles),
         labeled=labeled(roles),
+        answers=tuple(roles[role] for role in ("label", "label_name") if role in roles),
     )
 
 
@@ -219,8 +222,8 @@ def _ddxplus(row: Row) -> Case:
         age_years=age_in_years(row["age"]),
         label=text_of(row["label"]),
         label_name=text_of(row["label"]),
-        differential=tuple((str(name), float(probability)) for name, probability in row["differential"]),
-        subgroups={"severity": str(row["severity"])},
+        differential=tuple((str(name), float(probability)) for name, probability in row["differential"] or ()),
+        subgroups={} if row["severity"] is None else {"severity": str(row["severity"])},
     )
 
 
@@ -232,6 +235,7 @@ FORMATS: dict[str, Format] = {
             ("case_id", "pmid", "sex", "age", "phenotypes", "excluded", "disease_id", "disease"),
             "Never the disease, its id, or the paper; keep splits apart by paper.",
             _phenopackets,
+            answers=("disease_id", "disease"),
         ),
         Format(
             "pubmedqa",
@@ -273,6 +277,7 @@ FORMATS: dict[str, Format] = {
             ("row_key", "age", "sex", "label", "evidences", "differential", "severity"),
             "Never the label in any language, its ICD-10 code, its severity, or the differential.",
             _ddxplus,
+            answers=("label", "differential", "severity"),
         ),
         _columns_format(DEFAULT),
     )

@@ -32,12 +32,19 @@ class CaseReader:
 
     With a `task`, data that cannot serve it is refused: a classifier needs labels, a generator an answer. Every case
     has an id and a group (its own id if the data set knows none), and `subgroups` that hold at least sex and age band
-    where known.
+    where known. `labels="optional"`: cases to be diagnosed, whose label may be missing, even as a column.
     """
 
-    def __init__(self, source: Source, task: Literal["classify", "generate"] | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        task: Literal["classify", "generate"] | None = None,
+        *,
+        labels: Literal["required", "optional"] = "required",
+    ) -> None:
         self.source = source
         self.task = task
+        self.labels = labels
         self.cases = 0
         self.dropped: Counter[str] = Counter()
 
@@ -61,11 +68,13 @@ class CaseReader:
         if self.task == "classify" and not format.labeled:
             raise UserError(f"{self.source.source}: {format.name} has no label to classify", "use task: generate")
         for place, row in placed_rows(self.source, format):
+            if self.labels == "optional":
+                row = dict.fromkeys(format.answers) | row
             _require(row, (*format.columns, *self.source.where), place)
             if not all(_matches(row[column], wanted) for column, wanted in self.source.where.items()):
                 self.dropped["where"] += 1
                 continue
-            case = _to_case(format, row, place)
+            case = _to_case(format, row, place, labeled=format.labeled and self.labels == "required")
             if case is None:
                 self.dropped[format.drops] += 1
             elif self.source.groups and not _in_range(case.group, self.source.groups):
@@ -103,7 +112,7 @@ def _matches(cell: Any, wanted: Any) -> bool:
     return bool(cell == wanted)
 
 
-def _to_case(format: Format, row: Row, place: Place) -> Case | None:
+def _to_case(format: Format, row: Row, place: Place, *, labeled: bool) -> Case | None:
     try:
         case = format.to_case(row)
     except RowError as error:
@@ -115,7 +124,7 @@ def _to_case(format: Format, row: Row, place: Place) -> Case | None:
     if case is None:
         return None
     id = case.id or place.key
-    if format.labeled and case.label is None:
+    if labeled and case.label is None:
         raise UserError(f"{place} (case {id}) has no label", "fill it in, or take the row out")
     return dataclasses.replace(
         case, id=id, group=case.group or id, subgroups={**subgroups(case.sex, case.age_years), **case.subgroups}

@@ -33,12 +33,17 @@ def linear_floor(train: Iterable[Case], evaluation: Iterable[Case]) -> dict[str,
 
 def majority_floor(train: Iterable[Case], evaluation: Iterable[Case]) -> dict[str, float]:
     """Metrics of answering every case with the frequencies of the diseases in `train`."""
-    training, cases = _labelled(train), _labelled(evaluation)
-    if not training or not cases:
-        return {}
-    labels, count_K = np.unique([case.label for case in training], return_counts=True)
-    probabilities_NK = np.tile(count_K / count_K.sum(), (len(cases), 1))
-    return diagnosis_metrics(probabilities_NK, _gold(cases, labels), labels.tolist(), _subgroups(cases))
+    scores = majority_scores(_labelled(train), _labelled(evaluation))
+    return {} if scores is None else diagnosis_metrics(*scores)
+
+
+def majority_scores(train: list[Case], evaluation: list[Case]) -> Scores | None:
+    """What `diagnosis_metrics` takes, for the frequencies of the diseases; None where there is nothing to count or to score."""
+    if not train or not evaluation:
+        return None
+    labels, count_K = np.unique([case.label for case in train], return_counts=True)
+    probabilities_NK = np.tile(count_K / count_K.sum(), (len(evaluation), 1))
+    return probabilities_NK, _gold(evaluation, labels), labels.tolist(), _subgroups(evaluation)
 
 
 def linear_scores(train: list[Case], evaluation: list[Case]) -> Scores | None:

@@ -23,7 +23,12 @@ METRICS = (
     "diag/auroc_macro",
     "diag/ece",
     "diag/brier",
+    "diag/top5",
+    "diag/mcc",
+    "diag/auprc_macro",
+    "diag/aurc",
 )
+LOWER_IS_BETTER = frozenset({"eval/loss", "diag/ece", "diag/brier", "diag/aurc"})
 NOT_A_CLASS = -1
 NOT_A_CLASS_NAME = "(no class of the model)"
 SMALLEST_SUBGROUP = 5
@@ -62,8 +67,10 @@ def diagnosis_metrics(
     Each row of `probabilities_NK` sums to 1; `subgroups` maps a name to one value per case. A case whose gold label
     is -1 counts as answered wrongly: its true class got probability 0.
 
-    - macro_f1 and balanced_accuracy are means over the classes *present in gold* (scikit-learn's default for F1 is the
-      union of gold and predicted, which is lower, and whose denominator moves with the model).
+    - macro_f1 is the mean over the classes that are gold or predicted, balanced_accuracy over those that are gold.
+    - mcc: the correlation of answers and truth (Gorodkin 2004), by scikit-learn.
+    - auprc_macro: average precision, one class against the rest, mean over the classes that are gold.
+    - aurc: mean risk over all coverages, the most confident answers first (Geifman et al. 2019, arXiv:1805.08206).
     - auroc_macro: one class against the rest, mean over the classes that have both; ties count half.
     - ece: expected calibration error of the highest probability, 15 equal bins (Guo et al. 2017, arXiv:1706.04599).
     - brier: squared error summed over classes, between 0 and 2 (Brier 1950).
@@ -80,6 +87,10 @@ def diagnosis_metrics(
         **_auroc(probabilities_NK, gold_N),
         "diag/ece": _calibration_error(probabilities_NK.max(axis=1), correct_N),
         "diag/brier": _brier(probabilities_NK, gold_N),
+        "diag/top5": float((order_NK[:, :5] == gold_N[:, None]).any(axis=1).mean()),
+        "diag/mcc": _mcc(order_NK[:, 0], gold_N),
+        **_average_precision(probabilities_NK, gold_N),
+        "diag/aurc": _aurc(probabilities_NK.max(axis=1), correct_N),
     }
     for name, value_N in subgroups.items():
         for value, member_N in _members(value_N).items():
@@ -165,6 +176,14 @@ def _per_class_means(predicted_N: Ints, gold_N: Ints) -> dict[str, float]:
     }
 
 
+def _mcc(predicted_N: Ints, gold_N: Ints) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    # With one label on both sides scikit-learn says 0, too, and warns.
+    one = len(np.union1d(predicted_N, gold_N)) == 1
+    return 0.0 if one else float(matthews_corrcoef(gold_N, predicted_N))
+
+
 def _auroc(probabilities_NK: Floats, gold_N: Ints) -> dict[str, float]:
     """Area under the ROC curve from the rank sum (Hanley & McNeil 1982), all classes at once: `roc_auc_score` loops."""
     from scipy.stats import rankdata
@@ -179,6 +198,31 @@ def _auroc(probabilities_NK: Floats, gold_N: Ints) -> dict[str, float]:
     n_D = positives_K[defined]
     area_D = (rank_sum_D - n_D * (n_D + 1) / 2) / (n_D * (cases - n_D))
     return {"diag/auroc_macro": float(area_D.mean())}
+
+
+def _average_precision(probabilities_NK: Floats, gold_N: Ints) -> dict[str, float]:
+    """As scikit-learn computes it, all classes at once: precision at each positive, where equal scores go together."""
+    cases, classes = probabilities_NK.shape
+    positives_K = np.bincount(gold_N[gold_N != NOT_A_CLASS], minlength=classes)
+    present = np.flatnonzero(positives_K)
+    if not len(present):
+        return {}
+    order_ND = np.argsort(-probabilities_NK[:, present], axis=0, kind="stable")
+    sorted_ND = np.take_along_axis(probabilities_NK[:, present], order_ND, axis=0)
+    positive_ND = gold_N[order_ND] == present
+    ends_ND = np.vstack([sorted_ND[1:] != sorted_ND[:-1], np.ones((1, len(present)), bool)])
+    place_ND = np.where(ends_ND, np.arange(cases)[:, None], cases)
+    end_ND = np.minimum.accumulate(place_ND[::-1], axis=0)[::-1]
+    precision_ND = np.take_along_axis(positive_ND.cumsum(axis=0), end_ND, axis=0) / (end_ND + 1)
+    area_D = (precision_ND * positive_ND).sum(axis=0) / positives_K[present]
+    return {"diag/auprc_macro": float(area_D.mean())}
+
+
+def _aurc(confidence_N: Floats, correct_N: NDArray[np.bool_]) -> float:
+    from distmed.evaluate.abstention import risk_coverage
+
+    coverage_P, risk_P = risk_coverage(confidence_N, correct_N)
+    return float((np.diff(coverage_P, prepend=0) * risk_P).sum())
 
 
 def _calibration_error(confidence_N: Floats, correct_N: NDArray[np.bool_]) -> float:

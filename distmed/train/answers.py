@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from distmed.cases.case import Case
+from distmed.evaluate.inference import answer_ids
 from distmed.model.candidates import plant, score
 from distmed.stream.encode import Encode
 from distmed.train.job import Job
@@ -31,7 +31,7 @@ class Answers:
 
     def __init__(self, job: Job, tokenizer: PreTrainedTokenizerBase) -> None:
         encode = Encode(job.recipe, tokenizer, {})
-        self.answers = [_answer(encode, name) for name in job.label_names]
+        self.answers = [answer_ids(encode, name) for name in job.label_names]
         self.rows = job.recipe.train.micro_batch
         self.pad_id = tokenizer.pad_token_id or 0
         self.max_length = max(job.recipe.data.seq_len, 512)
@@ -57,9 +57,3 @@ def prompts_of(batch: MicroBatch) -> list[list[int]]:
         inside = batch.target_index_T[(batch.target_index_T >= first) & (batch.target_index_T <= last)]
         prompts.append(ids_N[first : int(inside[0]) + 1].tolist())
     return prompts
-
-
-def _answer(encode: Encode, label_name: str) -> list[int]:
-    case = Case(id="answer", kind="diagnosis", group="answer", text="?", label=label_name, label_name=label_name)
-    example = encode(case, 0, False)
-    return [int(token) for token in example.input_ids[example.target_start :]]

@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 
 from distmed.errors import UserError, one_of
-from distmed.evaluate.metrics import confusion_cells, diagnosis_metrics, per_disease
+from distmed.evaluate.metrics import LOWER_IS_BETTER, confusion_cells, diagnosis_metrics, per_disease
+from distmed.evaluate.plots import plots
 from distmed.model.loss import plain_loss_sum
 from distmed.stream.stream import Stream
 from distmed.train.answers import MAX_LABELS, Answers, prompts_of
@@ -25,8 +26,6 @@ from distmed.train.state import Best, RunState
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
     from transformers import PreTrainedTokenizerBase
-
-LOWER_IS_BETTER = frozenset({"eval/loss", "diag/ece", "diag/brier"})
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,9 @@ class Evaluator:
             predicted_N = scores.probabilities_NK.argmax(axis=1)
             names = self.job.label_names
             confusion = confusion_cells(scores.gold_N, predicted_N, names)
-            logbook.log_tables.remote(state.step, confusion, per_disease(scores.gold_N, predicted_N, names))
+            rows = per_disease(scores.gold_N, predicted_N, names)
+            drawn = plots(scores.probabilities_NK, scores.gold_N)
+            logbook.log_tables.remote(state.step, confusion, rows, drawn)
         return metrics
 
     def _improves(self, state: RunState) -> bool:

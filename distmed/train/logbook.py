@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distmed.evaluate.metrics import Confusion, DiseaseRow
+from distmed.evaluate.plots import Plot
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.train.tracking import Tracker
@@ -62,9 +63,11 @@ class Logbook:
         if evaluation:
             self._tell("evaluation", step=step, metrics=evaluation)
 
-    def log_tables(self, step: int, confusion: list[Confusion], per_disease: list[DiseaseRow]) -> None:
-        """Which diagnoses are taken for which, and how each disease fares."""
-        self.tracker.log_tables(step, confusion, per_disease)
+    def log_tables(
+        self, step: int, confusion: list[Confusion], per_disease: list[DiseaseRow], plots: list[Plot]
+    ) -> None:
+        """Which diagnoses are taken for which, how each disease fares, and the plots of an evaluation."""
+        self.tracker.log_tables(step, confusion, per_disease, plots)
 
     def keep_probe(self, content: bytes) -> None:
         """The logits of the best evaluation so far."""

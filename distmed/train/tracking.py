@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from distmed.errors import UserError
+from distmed.evaluate.figure import SMALLEST_CELL
 from distmed.evaluate.metrics import Confusion, DiseaseRow
+from distmed.evaluate.plots import Plot
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 
@@ -43,6 +45,7 @@ class Tracker:
         self.notes: list[str] = []
         self._metrics = run.metrics
         self._attempt = 1
+        self._shows_few = recipe.tracking.log_examples
         self._wandb: Run | None = None
         mode = wandb_mode(recipe.tracking.wandb)
         if mode != "disabled":
@@ -62,10 +65,24 @@ class Tracker:
         self._write(record)
         self._to_wandb(lambda run: run.log(record))
 
-    def log_tables(self, step: int, confusion: Sequence[Confusion], per_disease: Sequence[DiseaseRow]) -> None:
-        """The two tables of an evaluation; they go to W&B only, with class names."""
-        tables = {"step": step, "attempt": self._attempt, **_tables(confusion, per_disease)}
-        self._to_wandb(lambda run: run.log(tables))
+    def log_tables(
+        self,
+        step: int,
+        confusion: Sequence[Confusion],
+        per_disease: Sequence[DiseaseRow],
+        plots: Sequence[Plot] = (),
+    ) -> None:
+        """The two tables and the plots of an evaluation; they go to W&B only, with class names.
+
+        Cells of fewer than five patients stay here, unless the recipe lets examples out.
+        """
+        least = 1 if self._shows_few else SMALLEST_CELL
+        shown = [cell for cell in confusion if cell.n >= least]
+        rows = [row for row in per_disease if row.n >= least]
+        # The tables and charts are made inside, for making one needs W&B, and may fail like it.
+        self._to_wandb(
+            lambda run: run.log({"step": step, "attempt": self._attempt, **_tables(shown, rows), **_charts(plots)})
+        )
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Close the W&B run with the run's final figures, as failed if there are none."""
@@ -235,6 +252,21 @@ def _tables(confusion: Sequence[Confusion], per_disease: Sequence[DiseaseRow]) -
             data=[[row.label, row.n, row.sensitivity, row.ppv, row.few] for row in per_disease],
         )
     return tables
+
+
+def _charts(plots: Sequence[Plot]) -> dict[str, Any]:
+    import wandb
+
+    return {
+        plot.name: wandb.plot.line_series(
+            [line.x for line in plot.lines],
+            [line.y for line in plot.lines],
+            keys=[line.name for line in plot.lines],
+            title=plot.title,
+            xname=plot.across,
+        )
+        for plot in plots
+    }
 
 
 def _strict(value: Any) -> Any:

@@ -43,6 +43,11 @@ def test_hand_worked_case():
     # flu: its one case beats all four others; cold: 0.3 and 0.8 beat 0.2, 0.2 and 0.25; gout: 0.6 beats all.
     assert metrics["diag/auroc_macro"] == pytest.approx(1.0)
     assert metrics["diag/brier"] == pytest.approx(np.mean([0.14, 0.86, 0.06, 0.24, 1.375]))
+    assert metrics["diag/top5"] == pytest.approx(4 / 5)
+    # The one gout is first of five, the flu too; the colds are first and second.
+    assert metrics["diag/auprc_macro"] == pytest.approx(1.0)
+    # Answered by confidence: 0.8 right, 0.7 right, then 0.6 (one right, one wrong), 0.5 wrong.
+    assert metrics["diag/aurc"] == pytest.approx((0 + 0 + 1 / 4 + 1 / 4 + 2 / 5) / 5)
     # Confidences 0.7, 0.6, 0.8, 0.6, 0.5 lie in bins 10, 9, 12, 9, 7.
     assert metrics["diag/ece"] == pytest.approx((0.3 + abs(1 - 1.2) + 0.2 + 0.5) / 5)
 
@@ -63,17 +68,25 @@ def test_known_labels_agree_with_scikit_learn():
     assert ours["diag/auroc_macro"] == pytest.approx(
         sk.roc_auc_score(gold_N[:, None] == present, probabilities_NK[:, present], average="macro")
     )
+    assert ours["diag/auprc_macro"] == pytest.approx(
+        np.mean([sk.average_precision_score(gold_N == k, probabilities_NK[:, k]) for k in present])
+    )
+    assert ours["diag/mcc"] == pytest.approx(sk.matthews_corrcoef(gold_N, predicted_N))
+    assert ours["diag/top5"] == pytest.approx(sk.top_k_accuracy_score(gold_N, probabilities_NK, k=5, labels=classes))
     assert ours["diag/brier"] == pytest.approx(sk.brier_score_loss(gold_N, probabilities_NK, labels=classes), abs=1e-6)
 
 
-def test_tied_scores_count_half_in_auroc_as_in_scikit_learn():
-    from sklearn.metrics import roc_auc_score
+def test_tied_scores_count_as_in_scikit_learn():
+    from sklearn.metrics import average_precision_score, roc_auc_score
 
     probabilities_NK, gold_N, labels = random_scores()
     coarse_NK = np.round(probabilities_NK, 1)
     present = np.unique(gold_N)
-    ours = diagnosis_metrics(coarse_NK, gold_N, labels, {})["diag/auroc_macro"]
-    assert ours == pytest.approx(roc_auc_score(gold_N[:, None] == present, coarse_NK[:, present], average="macro"))
+    ours = diagnosis_metrics(coarse_NK, gold_N, labels, {})
+    roc = roc_auc_score(gold_N[:, None] == present, coarse_NK[:, present], average="macro")
+    assert ours["diag/auroc_macro"] == pytest.approx(roc)
+    precision = np.mean([average_precision_score(gold_N == k, coarse_NK[:, k]) for k in present])
+    assert ours["diag/auprc_macro"] == pytest.approx(precision)
 
 
 @pytest.mark.slow

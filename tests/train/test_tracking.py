@@ -15,6 +15,7 @@ import pytest
 
 from distmed.errors import UserError
 from distmed.evaluate.metrics import Confusion, DiseaseRow
+from distmed.evaluate.plots import Line, Plot
 from distmed.recipe import Recipe, check
 from distmed.rundir import RunDir
 from distmed.train import tracking
@@ -174,7 +175,9 @@ def offline_run(tmp_path, monkeypatch, capfd) -> RunDir:
     first.attempt_starts(0, 1)
     first.log(1, {"train/loss": 3.0})
     first.log(2, {"train/loss": math.nan})
-    first.log_tables(2, [Confusion("flu", "cold", 3)], [DiseaseRow("flu", 4, 0.5, None, True)])
+    confusion = [Confusion("flu", "cold", 6), Confusion("cold", "measles", 3)]
+    rows = [DiseaseRow("flu", 9, 0.5, None, True), DiseaseRow("measles", 4, 0.5, None, True)]
+    first.log_tables(2, confusion, rows, [Plot("diag/roc", "ROC", "rate", (Line("all", [0.0, 1.0], [0.5, 1.0]),))])
     first.finish({"steps": 2, "eval": {"diag/top1": 0.5}})
     second = Tracker(settings, run)
     second.attempt_starts(1, 2)
@@ -213,7 +216,19 @@ def test_evaluation_tables_name_classes(offline_run):
     assert row["step"] == 2
     assert row["diag/per_disease._type"] == "table-file"
     files = list(offline_run.wandb.rglob("confusion_table*.table.json"))
-    assert any(json.loads(file.read_text())["data"] == [["flu", "cold", 3]] for file in files)
+    assert any(json.loads(file.read_text())["data"] == [["flu", "cold", 6]] for file in files)
+
+
+@pytest.mark.slow
+def test_cells_of_fewer_than_five_patients_stay_here(offline_run):
+    tables = [file.read_text() for file in offline_run.wandb.rglob("*.table.json")]
+    assert any("flu" in table for table in tables)
+    assert not any("measles" in table for table in tables)
+
+
+@pytest.mark.slow
+def test_plots_of_an_evaluation_are_charts(offline_run):
+    assert any(name.startswith("diag/roc_table") for row in history(offline_run) for name in row)
 
 
 @pytest.mark.slow

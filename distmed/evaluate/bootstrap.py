@@ -1,0 +1,54 @@
+"""Bootstrap by group: whole papers, patients or sites are drawn again, since cases of one group are alike.
+
+The group of every case flows in; how often each case is in each draw flows out. Figures are then computed for all draws at
+once, as products with this matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distmed.evaluate.figure import LEVEL, Figure, figure, undefined
+
+Floats = NDArray[np.floating]
+
+DRAWS = 1000
+SEED = 2026
+FEW_GROUPS = 10
+
+
+def draws(groups: Sequence[str], draws: int = DRAWS, seed: int = SEED) -> NDArray[np.float32]:
+    """weights_BN: how often each case is in each draw, when as many groups as there are are drawn with replacement.
+
+    The cluster bootstrap of Field & Welsh 2007 (doi:10.1111/j.1467-9868.2007.00593.x), "case sampling".
+    """
+    _, group_N = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    count = int(group_N.max()) + 1 if len(group_N) else 0
+    random = np.random.default_rng(seed)
+    weights_BN = np.empty((draws, len(group_N)), dtype=np.float32)
+    for draw in range(draws):
+        weights_BN[draw] = np.bincount(random.integers(0, count, count), minlength=count)[group_N]
+    return weights_BN
+
+
+def interval(values_B: Floats) -> tuple[float, float]:
+    """The percentile interval (Efron 1979); draws in which the figure is undefined do not count."""
+    known = values_B[np.isfinite(values_B)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)
+
+
+def bootstrapped(value: float, values_B: Floats, n: int, groups: int, **more: Any) -> Figure:
+    """The figure `value` with the interval of its draws; without one where a single group leaves nothing to draw."""
+    if not np.isfinite(value):
+        return undefined(f"undefined, n={n}", n, **more)
+    if groups < 2:
+        return figure(value, n, "no interval: one group", **more)
+    few = f", only {groups} groups" if groups < FEW_GROUPS else ""
+    return figure(value, n, f"bootstrap by group, {len(values_B)} draws{few}", *interval(values_B), **more)

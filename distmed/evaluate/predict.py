@@ -1,0 +1,157 @@
+"""`distmed predict`: the likeliest diagnoses of cases without a label, how sure, and when to abstain.
+
+A model, a source and perhaps the calibration of an earlier evaluation flow in; one row a case flows out.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distmed.cases.case import Case
+from distmed.chatter import Chatter
+from distmed.errors import UserError, one_of
+from distmed.evaluate.loading import Opened, open_model
+from distmed.evaluate.pool import Pool
+from distmed.evaluate.progress import Progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DONE, INTERRUPTED = 0, 130
+ENDINGS = (".parquet", ".jsonl", ".csv")
+TOP = 5
+CALIBRATION = "calibration.json"
+
+
+def predict(
+    model: str, data: str, out: Path, *, format: str | None, calibration: Path | None, workers: int, verbose: bool
+) -> int:
+    """Write the first five diagnoses of every case, with probabilities, into `out`; by its ending Parquet, JSON lines or CSV.
+
+    With a calibration, probabilities are after its temperature, and `abstain` is true below its threshold. The exit
+    status. Raises UserError.
+    """
+    if out.suffix.lower() not in ENDINGS:
+        raise UserError(f"cannot tell what to write into {out}", f"known endings: {one_of(list(ENDINGS))}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out.parent}: {error.strerror}", "name another --out") from error
+    work = out.with_name(f".{out.name}.parts")
+    work.mkdir(exist_ok=True)
+    with Chatter(work / "log.txt", show=verbose) as chatter, ExitStack() as stack:
+        progress = Progress(chatter.terminal)
+        try:
+            _predict(model, data, out, format, calibration, workers, work, progress, stack)
+        except KeyboardInterrupt:
+            progress.note("interrupted: the same command goes on from the cases that were scored")
+            return INTERRUPTED
+    shutil.rmtree(work, ignore_errors=True)
+    return DONE
+
+
+def _predict(
+    model: str,
+    data: str,
+    out: Path,
+    format: str | None,
+    calibration: Path | None,
+    workers: int,
+    work: Path,
+    progress: Progress,
+    stack: ExitStack,
+) -> None:
+    from distmed import session
+    from distmed.recipe import Cluster
+
+    opened = open_model(model, work)
+    if not opened.labels:
+        raise UserError(f"{model} has no diagnoses to choose from", "name a classifier that was trained on some")
+    learned = _learned(calibration, opened)
+    cases = _cases(data, format)
+    stack.enter_context(session.connected())
+    session.wait_for_room(Cluster(num_workers=workers))
+    pool = stack.enter_context(Pool(opened, work, workers=workers, progress=progress))
+    _write(out, rows(cases, pool.score(cases, "diagnosing"), opened, learned))
+    progress.line(f"{out}: {len(cases)} cases")
+    if learned is None:
+        progress.note("probabilities are as the model gives them: --calibration names an evaluation that mends them")
+
+
+def rows(cases: list[Case], table: pa.Table, opened: Opened, learned: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """One dict a case: id, diagnosis, confidence, abstain (None where no threshold was learned) and the first five."""
+    from distmed.evaluate.calibration import scale
+
+    flat = table["scores"].combine_chunks().flatten().to_numpy()
+    raw_NK = flat.reshape(len(cases), len(opened.labels))
+    shown_NK = raw_NK if learned is None else scale(raw_NK, learned["temperature"])
+    limit = None if learned is None else learned["risk_5"] if learned["risk_5"] is not None else np.inf
+    found = []
+    for case, raw_K, shown_K, cut in zip(cases, raw_NK, shown_NK, table["cut"].to_pylist(), strict=True):
+        order = np.argsort(-shown_K, kind="stable")[:TOP].tolist()
+        top = [
+            {"label": opened.labels[k], "name": opened.label_names[k], "probability": float(shown_K[k])} for k in order
+        ]
+        found.append(
+            {
+                "case_id": case.id,
+                "predicted": top[0]["label"],
+                "name": top[0]["name"],
+                "confidence": top[0]["probability"],
+                "abstain": None if limit is None else bool(raw_K.max() < limit),
+                "cut": bool(cut),
+                "top": top,
+            }
+        )
+    return found
+
+
+def _cases(data: str, format: str | None) -> list[Case]:
+    from distmed.cases.read import CaseReader
+    from distmed.evaluate.integrity import check_ids
+    from distmed.recipe import Source
+
+    source = Source(source=data, format=format) if format else Source(source=data)
+    cases = list(CaseReader(source, labels="optional"))
+    check_ids(cases, data)
+    return cases
+
+
+def _learned(calibration: Path | None, opened: Opened) -> dict[str, Any] | None:
+    if calibration is None:
+        return None
+    path = calibration / CALIBRATION if calibration.is_dir() else calibration
+    how = "name the folder of `distmed evaluate … --calibration SPLIT`"
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"no calibration at {path}", how) from error
+    if values.get("model") != opened.hash:
+        raise UserError(f"{path} was learned for another model", how)
+    return values
+
+
+def _write(out: Path, found: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out.touch(0o600)
+    if out.suffix.lower() == ".parquet":
+        pq.write_table(pa.Table.from_pylist(found), out, compression="zstd")
+    elif out.suffix.lower() == ".jsonl":
+        out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found), encoding="utf-8")
+    else:
+        with out.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            head = ["case_id", "predicted", "name", "confidence", "abstain", "cut"]
+            writer.writerow([*head, *(f"{what}_{n}" for n in range(1, TOP + 1) for what in ("label", "probability"))])
+            for row in found:
+                top = [value for each in row["top"] for value in (each["label"], each["probability"])]
+                writer.writerow([*(row[name] for name in head), *top])

@@ -1,0 +1,109 @@
+"""Reading: the cases to be scored, how they are asked, and over which labels; all that can be wrong with them is found here.
+
+Sources and an opened model flow in; cases, a mode and a label space flow out, before any model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distmed.cases.case import Case
+from distmed.errors import UserError, one_of
+from distmed.evaluate.integrity import check_ids
+from distmed.evaluate.labels import LabelSpace, write_draft
+from distmed.evaluate.loading import Opened
+from distmed.evaluate.pool import Mode
+from distmed.prepare.manifest import Manifest
+from distmed.prepare.open import open_source
+from distmed.prepare.shards import read_cases_of
+from distmed.recipe import Source
+
+DRAFT = "label_map.csv"
+MOST_CANDIDATES = 2000
+
+
+@dataclass(frozen=True)
+class Read:
+    """A source that was read: its cases and its manifest."""
+
+    source: str
+    manifest: Manifest
+    cases: list[Case]
+
+
+def read_source(source: str, format: str | None, cache: Path) -> Read:
+    """All cases of a source; shards of a raw one lie in `cache` while it is read. Raises UserError, also for ids used twice."""
+    recipe_source = Source(source=source, format=format) if format else Source(source=source)
+    manifest = open_source(recipe_source, cache)
+    cases = list(read_cases_of(manifest))
+    check_ids(cases, source)
+    return Read(source, manifest, cases)
+
+
+def mode_of(opened: Opened, read: Read) -> Mode:
+    """How the model is asked: over diagnoses, or with exam questions, which only a generator can be."""
+    kinds = sorted({case.kind for case in read.cases})
+    if opened.task == "classify":
+        return "diagnosis"
+    if len(kinds) > 1:
+        raise UserError(f"{read.source} mixes cases of the kinds {one_of(list(kinds))}", "evaluate them apart")
+    if kinds == ["dialogue"]:
+        raise UserError(
+            f"{read.source} holds conversations, which have no diagnosis to score", "name cases or exam questions"
+        )
+    return "choice" if kinds == ["choice"] else "diagnosis"
+
+
+def label_space(opened: Opened, mode: Mode, data: Sequence[Case], train: Sequence[Case]) -> tuple[Opened, str]:
+    """The model with labels to score over, and where they are from: its head, else the training cases, else the data."""
+    if mode == "choice":
+        return opened, "data"
+    if opened.labels:
+        return opened, "model"
+    names: dict[str, str] = {}
+    for case in [*train] or data:
+        if case.label is not None:
+            names.setdefault(case.label, case.label_name or case.label)
+    if not names:
+        raise UserError("no case has a label", "for cases without one there is `distmed predict`")
+    if opened.task == "generate" and len(names) > MOST_CANDIDATES:
+        raise UserError(
+            f"{len(names)} diagnoses are too many to score each as an answer (at most {MOST_CANDIDATES})",
+            "evaluate a classifier, or fewer diagnoses",
+        )
+    labels = sorted(names)
+    return opened.over(labels, [names[label] for label in labels]), "train" if train else "data"
+
+
+def check_overlap(space: LabelSpace, read: Read, out: Path) -> str | None:
+    """A note where labels of the data look like labels of the model spelled differently; a draft to map them lies in `out`.
+
+    Raises UserError if no case has a label, or none has one that the model knows.
+    """
+    known: dict[str, str | None] = {}
+    for case in read.cases:
+        if case.label is not None:
+            known.setdefault(case.label, case.label_name)
+    if not known:
+        raise UserError(f"{read.source}: no case has a label", "for cases without one there is `distmed predict`")
+    strange = {label: name for label, name in known.items() if not space.meaning(label, name).classes}
+    if not strange:
+        return None
+    path = out / DRAFT
+    near = write_draft(path, strange, space)
+    if len(strange) == len(known):
+        pairs = [(label, space.nearest(label, name)) for label, name in sorted(strange.items())]
+        shown = [f"{label} ~ {other}" for label, other in pairs if other] or [
+            f"{label} (nearest: none)" for label, _ in pairs
+        ]
+        raise UserError(
+            f"none of the {len(known)} labels of {read.source} is one of the model's {len(space.labels)}, "
+            f"such as {one_of(space.labels, 2)}: {one_of(shown, 3)}",
+            f"fill in {path} and give it with --map",
+        )
+    if not near:
+        path.unlink()
+        return None
+    return f"{near} labels of the data look like labels of the model that are spelled differently: see {DRAFT}, --map."

@@ -1,0 +1,93 @@
+"""Subgroups: the same figures for women and men, for bands of age, for any column; and how far the groups lie apart.
+
+A Sample and a column of values flow in; figures by group and the largest gaps, with intervals, flow out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distmed.evaluate.bootstrap import bootstrapped
+from distmed.evaluate.figure import SMALLEST_CELL, Figure, proportion, undefined
+from distmed.evaluate.sample import Sample
+
+# N: cases, B: draws, G: groups.
+Floats = NDArray[np.floating]
+
+MEASURES = {"top1": "top1", "sensitivity": "balanced_accuracy", "ece": "ece"}
+UNKNOWN = "unknown"
+
+
+def subgroup_figures(
+    probabilities_NK: Floats,
+    gold_N: NDArray[np.integer],
+    value_N: Sequence[str | None],
+    clusters: Sequence[str],
+    weights_BN: Floats,
+    *,
+    small_cells: bool,
+) -> dict[str, Any]:
+    """Figures of each value of one column, and the largest gap between two of them.
+
+    A gap is largest minus smallest over the groups that are shown, as fairlearn's MetricFrame.difference; a largest difference
+    is above 0 even where the groups do not differ, so read its interval beside the groups' own.
+    """
+    values = np.array([UNKNOWN if value is None else value for value in value_N], dtype=object)
+    groups: list[dict[str, Any]] = []
+    estimates: dict[str, list[tuple[str, float, Floats]]] = {name: [] for name in MEASURES}
+    for value in sorted(set(values.tolist())):
+        member = np.flatnonzero(values == value)
+        if len(member) < SMALLEST_CELL and not small_cells:
+            hidden = {name: undefined("fewer than 5 patients") for name in MEASURES}
+            groups.append({"value": value, "n": None, "suppressed": True, **hidden})
+            continue
+        sample = Sample(probabilities_NK[member], gold_N[member])
+        row, drawn = _figures(sample, weights_BN[:, member], len({clusters[i] for i in member.tolist()}))
+        groups.append({"value": value, "n": len(member), "suppressed": False, **row})
+        for name, (estimate, values_B) in drawn.items():
+            if value != UNKNOWN:
+                estimates[name].append((value, estimate, values_B))
+    gaps = {f"gap_{name}": _gap(found, len(values), len(set(clusters))) for name, found in estimates.items()}
+    return {"groups": groups, **gaps}
+
+
+def subgroup_accuracy(
+    correct_N: NDArray[np.bool_],
+    value_N: Sequence[str | None],
+    clusters: Sequence[str],
+    weights_BN: Floats,
+    *,
+    small_cells: bool,
+) -> dict[str, Any]:
+    """The same for answers that are only right or wrong: a sample of two classes has the same top-1."""
+    two_N2 = np.stack([correct_N, ~correct_N], axis=1).astype(np.float32)
+    gold_N = np.zeros(len(correct_N), dtype=np.int64)
+    found = subgroup_figures(two_N2, gold_N, value_N, clusters, weights_BN, small_cells=small_cells)
+    for row in [*found["groups"], found]:
+        for name in ("sensitivity", "ece", "gap_sensitivity", "gap_ece"):
+            if name in row and not row.get("suppressed"):
+                row[name] = undefined("not computed for exam questions")
+    return found
+
+
+def _figures(
+    sample: Sample, weights_BN: Floats, clusters: int
+) -> tuple[dict[str, Figure], dict[str, tuple[float, Floats]]]:
+    estimate, draws = sample.without_ranks(), sample.without_ranks(weights_BN)
+    drawn = {name: (float(estimate[of][0]), draws[of]) for name, of in MEASURES.items()}
+    row = {name: bootstrapped(value, values_B, sample.cases, clusters) for name, (value, values_B) in drawn.items()}
+    return row | {"top1": proportion(int(sample.correct_N.sum()), sample.cases)}, drawn
+
+
+def _gap(found: list[tuple[str, float, Floats]], n: int, clusters: int) -> Figure:
+    if len(found) < 2:
+        return undefined("fewer than two groups to compare", n, between=[])
+    estimate_G = np.array([estimate for _, estimate, _ in found])
+    values_GB = np.stack([values_B for _, _, values_B in found])
+    gap_B = values_GB.max(axis=0) - values_GB.min(axis=0)
+    between = [found[int(estimate_G.argmax())][0], found[int(estimate_G.argmin())][0]]
+    return bootstrapped(float(np.ptp(estimate_G)), gap_B, n, clusters, between=between)

@@ -1,0 +1,228 @@
+"""Diseases, subgroups, differentials, comparisons and curves: each against a hand-worked case or the library's own function."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from distmed.evaluate.bootstrap import draws
+from distmed.evaluate.comparison import compare, holm, mcnemar
+from distmed.evaluate.curves import curves
+from distmed.evaluate.differential import differential_figures
+from distmed.evaluate.diseases import confusion, per_disease, ppv_at
+from distmed.evaluate.sample import Sample
+from distmed.evaluate.subgroups import UNKNOWN, subgroup_accuracy, subgroup_figures
+
+
+def answers(predicted: list[int], classes: int) -> np.ndarray:
+    """Probabilities of a model that is 70 % sure of each answer."""
+    other = 0.3 / (classes - 1)
+    return np.where(np.arange(classes) == np.array(predicted)[:, None], 0.7, other).astype(np.float32)
+
+
+# ------------------------------------------------------------------ diseases
+
+GOLD = np.array([0] * 12 + [1] * 6 + [2] * 2)
+PREDICTED = [0] * 9 + [1] * 3 + [1] * 5 + [0] + [1, 2]
+LABELS, NAMES = ["OMIM:1", "OMIM:2", "OMIM:3", "OMIM:4"], ["gout", "flu", "cold", "plague"]
+
+
+@pytest.fixture
+def rows():
+    return per_disease(Sample(answers(PREDICTED, 4), GOLD), LABELS, NAMES)
+
+
+def test_a_row_of_the_disease_table_by_hand(rows):
+    gout = rows[0]
+    assert gout["label"] == "OMIM:1" and gout["name"] == "gout" and gout["n"] == 12 and not gout["few"]
+    assert gout["sensitivity"]["value"] == 9 / 12
+    assert gout["specificity"]["value"] == 7 / 8
+    assert gout["ppv"]["value"] == 9 / 10
+    assert gout["npv"]["value"] == 7 / 10
+    assert gout["f1"]["value"] == pytest.approx(2 * 9 / (12 + 10))
+    assert gout["prevalence"] == 12 / 20
+    assert rows[2]["few"]
+
+
+def test_a_disease_that_no_case_has_is_undefined_and_neither_zero_nor_a_crash(rows):
+    plague = rows[3]
+    assert plague["n"] == 0
+    for name in ("sensitivity", "auroc", "auprc", "ppv"):
+        assert plague[name]["value"] is None and plague[name]["why"] == "undefined, n=0"
+    assert plague["specificity"]["value"] == 1
+
+
+def test_areas_of_the_disease_table_equal_scikit_learn(drawn):
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    cases = drawn()
+    found = per_disease(Sample(cases.probabilities_NK, cases.gold_N), list("abcdefgh"), list("abcdefgh"))
+    for k, row in enumerate(found):
+        truth, score = cases.gold_N == k, cases.probabilities_NK[:, k]
+        assert row["auroc"]["value"] == pytest.approx(roc_auc_score(truth, score), abs=1e-6)
+        assert row["auprc"]["value"] == pytest.approx(average_precision_score(truth, score), abs=1e-6)
+
+
+def test_predictive_value_at_a_stated_prevalence():
+    # Sensitivity and specificity 90 %, 1 in 100 ill: 9 of 108 positives are right.
+    assert ppv_at(0.9, 0.9, 0.01) == pytest.approx(0.9 / (0.9 + 9.9))
+    assert ppv_at(None, 0.9, 0.01) is None
+    assert ppv_at(0.0, 1.0, 0.01) is None
+
+
+def test_pairs_of_fewer_than_five_patients_are_counted_but_not_told():
+    gold_N, predicted = np.array([0] * 6 + [1] * 3), [1] * 6 + [2] * 3
+    sample = Sample(answers(predicted, 3), gold_N)
+    told, hidden = confusion(sample, LABELS[:3], NAMES[:3], small_cells=False)
+    assert [(row["gold"], row["predicted"], row["n"]) for row in told] == [("gout", "flu", 6)] and hidden == 1
+    told, hidden = confusion(sample, LABELS[:3], NAMES[:3], small_cells=True)
+    assert [row["n"] for row in told] == [6, 3] and hidden == 0
+
+
+# ------------------------------------------------------------------ subgroups
+
+
+def grouped(drawn, values, small_cells=False):
+    cases = drawn(len(values))
+    weights_BN = draws(cases.groups, 100)
+    return cases, subgroup_figures(
+        cases.probabilities_NK, cases.gold_N, values, cases.groups, weights_BN, small_cells=small_cells
+    )
+
+
+def test_groups_and_their_largest_gap_equal_fairlearn(drawn):
+    from fairlearn.metrics import MetricFrame
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+    values = ["a", "b", "c"] * 60
+    cases, found = grouped(drawn, values)
+    frame = MetricFrame(
+        metrics={"top1": accuracy_score, "sensitivity": balanced_accuracy_score},
+        y_true=cases.gold_N,
+        y_pred=cases.probabilities_NK.argmax(axis=1),
+        sensitive_features=values,
+    )
+    for name in ("top1", "sensitivity"):
+        assert {row["value"]: row[name]["value"] for row in found["groups"]} == pytest.approx(
+            frame.by_group[name].to_dict()
+        )
+        gap = found[f"gap_{name}"]
+        assert gap["value"] == pytest.approx(frame.difference()[name])
+        assert gap["low"] <= gap["value"] <= gap["high"] or gap["low"] < gap["high"]
+        best, worst = frame.by_group[name].idxmax(), frame.by_group[name].idxmin()
+        assert gap["between"] == [best, worst]
+
+
+def test_a_subgroup_of_three_is_named_but_not_measured(drawn):
+    _, found = grouped(drawn, ["a"] * 40 + ["b"] * 40 + ["c"] * 3)
+    row = found["groups"][2]
+    assert row["value"] == "c" and row["n"] is None and row["suppressed"]
+    assert row["top1"]["value"] is None and row["top1"]["why"] == "fewer than 5 patients"
+    _, found = grouped(drawn, ["a"] * 40 + ["b"] * 40 + ["c"] * 3, small_cells=True)
+    assert found["groups"][2]["n"] == 3 and found["groups"][2]["top1"]["value"] is not None
+
+
+def test_the_unknown_are_a_row_and_no_side_of_a_gap(drawn):
+    _, found = grouped(drawn, ["a"] * 40 + [None] * 40)
+    assert [row["value"] for row in found["groups"]] == ["a", UNKNOWN]
+    assert found["gap_top1"]["value"] is None and "two groups" in found["gap_top1"]["why"]
+
+
+def test_a_gap_that_is_there_is_found_and_its_interval_excludes_zero():
+    right = np.array([True] * 90 + [False] * 10 + [True] * 50 + [False] * 50)
+    values, groups = ["f"] * 100 + ["m"] * 100, [str(n) for n in range(200)]
+    gap = subgroup_accuracy(right, values, groups, draws(groups, 200), small_cells=False)["gap_top1"]
+    assert gap["value"] == pytest.approx(0.4) and gap["low"] > 0.2 and gap["between"] == ["f", "m"]
+
+
+# ------------------------------------------------------------------ differentials
+
+
+def test_differential_figures_by_hand():
+    # Two patients, four diseases. The first: gold {0, 1, 2}, predicted {0, 1}; the second: gold {3, one the model does not
+    # know}, predicted {0, 3}.
+    probabilities = np.array([[0.6, 0.395, 0.005, 0.0], [0.7, 0.001, 0.0, 0.299]], np.float32)
+    gold = np.array([1, 3])
+    differentials = [{0: 0.5, 1: 0.3, 2: 0.2, 3: 0.005}, {3: 0.6, -1: 0.4}]
+    severity = np.array([1.0, 5.0, 3.0, 2.0])
+    weights = np.ones((4, 2), np.float32)
+    found = differential_figures(probabilities, gold, differentials, severity, weights, groups=2)
+    assert found["gtpa"]["value"] == 1
+    assert found["gtpa_at_1"]["value"] == 0 and found["gtpa_at_3"]["value"] == 1
+    ddr, ddp = (2 / 3 + 1 / 2) / 2, (2 / 2 + 1 / 2) / 2
+    assert found["ddr"]["value"] == pytest.approx(ddr)
+    assert found["ddp"]["value"] == pytest.approx(ddp)
+    assert found["ddf1"]["value"] == pytest.approx(2 * ddr * ddp / (ddr + ddp))
+    # Weights 6 - severity: 5, 1, 3 of which 5 and 1 are found; and 4 of 4.
+    assert found["severity_recall"]["value"] == pytest.approx((6 / 9 + 1) / 2)
+    assert found["ddf1"]["source"].endswith("2205.09148")
+
+
+# ------------------------------------------------------------------ comparisons
+
+
+def test_mcnemar_equals_scipy():
+    from scipy.stats import binomtest
+
+    this = np.array([True] * 30 + [False] * 5 + [True] * 12 + [False] * 3)
+    other = np.array([True] * 30 + [True] * 5 + [False] * 12 + [False] * 3)
+    found = mcnemar(this, other)
+    assert (found["only_this"], found["only_other"]) == (12, 5)
+    assert found["p"] == pytest.approx(binomtest(5, 17).pvalue)
+    assert mcnemar(this, this)["p"] == 1
+
+
+def test_holm_over_all_comparisons_by_hand():
+    rows = [{"mcnemar": {"p": p}} for p in (0.01, 0.04, 0.03)]
+    holm(rows)
+    assert [row["mcnemar"]["p_holm"] for row in rows] == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_paired_differences_are_narrower_than_unpaired_ones(drawn):
+    cases = drawn(400)
+    # A second model that says the same but for a little noise.
+    noise = np.random.default_rng(1).dirichlet(np.ones(8), 400)
+    other_NK = 0.97 * cases.probabilities_NK + 0.03 * noise
+    this, other = Sample(cases.probabilities_NK, cases.gold_N), Sample(other_NK, cases.gold_N)
+    weights_BN = draws(cases.groups, 300)
+    found = compare(this, other, weights_BN, 60)
+    top1 = found["figures"]["top1"]
+    assert top1["difference"]["value"] == pytest.approx(top1["this"] - top1["other"])
+    low, high = np.percentile(this.values(weights_BN)["top1"], [2.5, 97.5])
+    assert top1["difference"]["high"] - top1["difference"]["low"] < (high - low) / 2
+    assert set(found["figures"]) == {
+        "top1", "top3", "macro_f1", "balanced_accuracy", "auroc_macro", "nll", "brier", "ece"
+    }  # fmt: skip
+
+
+def test_a_model_against_itself_differs_by_nothing(drawn):
+    cases = drawn()
+    sample = Sample(cases.probabilities_NK, cases.gold_N)
+    for figure in compare(sample, sample, draws(cases.groups, 50), 60)["figures"].values():
+        difference = figure["difference"]
+        assert difference["value"] == difference["low"] == difference["high"] == 0
+
+
+# ------------------------------------------------------------------ curves
+
+
+def test_areas_of_the_curves_equal_the_figures_and_scikit_learn(drawn):
+    from sklearn.metrics import roc_auc_score
+
+    cases = drawn(600)
+    sample = Sample(cases.probabilities_NK, cases.gold_N)
+    found, figures = curves(sample), sample.values()
+    assert found["roc"]["macro"]["area"] == pytest.approx(figures["auroc_macro"][0], abs=0.01)
+    assert found["pr"]["macro"]["area"] == pytest.approx(figures["auprc_macro"][0], abs=0.01)
+    assert found["risk_coverage"]["area"] == pytest.approx(figures["aurc"][0])
+    truth = cases.gold_N[:, None] == np.arange(8)
+    micro = roc_auc_score(truth.ravel(), cases.probabilities_NK.ravel())
+    assert found["roc"]["micro"]["area"] == pytest.approx(micro)
+    for curve in (found["roc"]["micro"], found["roc"]["macro"], found["pr"]["micro"], found["risk_coverage"]):
+        assert len(curve["x"]) == len(curve["y"]) <= 201 and curve["x"] == sorted(curve["x"])
+    x, y = found["roc"]["micro"]["x"], found["roc"]["micro"]["y"]
+    assert np.trapezoid(y, x) == pytest.approx(micro, abs=0.005)
+
+
+def test_one_disease_has_no_roc_curve():
+    assert set(curves(Sample(answers([0, 0, 1], 2), np.zeros(3, int)))) == {"risk_coverage"}
