@@ -195,6 +195,20 @@ def predict(
 
 
 @app.command()
+def doctor(
+    storage: Annotated[str | None, typer.Argument(help="Where checkpoints shall lie; else this folder.")] = None,
+) -> None:
+    """What this machine, or the cluster at RAY_ADDRESS, can do, and what is wrong with it."""
+    from distmed.cluster.doctor import examine
+
+    failed = False
+    for finding in examine(storage):
+        typer.echo(finding.line())
+        failed = failed or finding.state == "fail"
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder of a run, or the run itself.")],
     out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],

@@ -52,6 +52,7 @@ def test_the_verbs_and_their_options() -> None:
             "--verbose",
         ],
         "predict": ["--calibration", "--data", "--format", "--num-workers", "--out", "--verbose"],
+        "doctor": [],
         "export": ["--out"],
     }
 

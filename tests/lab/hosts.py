@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+ROOT = Path(__file__).parents[2]
 BRIDGE = "distlab0"
 NETWORK = "10.77.0"
 OUTSIDE = f"{NETWORK}.1"
@@ -50,6 +51,7 @@ def environment() -> dict[str, str]:
     return {
         **kept,
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "GLOO_SOCKET_IFNAME": "eth0",
         "WANDB_MODE": "disabled",

@@ -13,11 +13,11 @@ from tests.lab.hosts import Host, wait_until
 from tests.lab.ray_nodes import RayCluster
 
 RECIPE = [
-    "data.train.0.limit=300",
-    "data.eval.0.limit=30",
+    "data.train.0.limit=120",
+    "data.eval.0.limit=12",
     "data.seq_len=80",
-    "train.global_batch=12",
-    "train.micro_batch=4",
+    "train.global_batch=6",
+    "train.micro_batch=3",
     "train.epochs=1000",
     "optimizer.warmup=5",
     "optimizer.schedule=constant",

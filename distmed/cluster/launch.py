@@ -1,0 +1,48 @@
+"""What a launch script asks of a recipe before it starts anything: `python -m distmed.cluster.launch [RECIPE] [key=value …]`.
+
+The arguments of `distmed train` flow in; one line `NAME WORKERS FOLDER` flows out, WORKERS being `-` where neither the recipe
+nor an argument says how many. A mistake in the recipe is told here, before a cluster is started for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from distmed import shipped
+from distmed.errors import UserError
+from distmed.recipe import load_recipe
+from distmed.train.driver import run_folder
+
+OPTIONS = {"--name": "name", "--num-workers": "cluster.num_workers"}
+FLAGS = {"--resume", "--verbose"}
+
+
+def facts(arguments: list[str]) -> str:
+    """The line; raises UserError as `distmed train` would."""
+    overrides: list[str] = []
+    words = iter(word for word in arguments if word not in FLAGS)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option in OPTIONS:
+            overrides.append(f"{OPTIONS[option]}={value if equals else next(words, '')}")
+        else:
+            overrides.append(word)
+    path = shipped.folder("recipes") / "smoke.yaml"
+    if overrides and "=" not in overrides[0]:
+        path = Path(overrides.pop(0))
+    recipe = load_recipe(path, overrides)
+    workers = "set" if "num_workers" in recipe.cluster.model_fields_set else "-"
+    return f"{recipe.name} {workers} {run_folder(recipe.name).path}"
+
+
+def main() -> None:
+    try:
+        print(facts(sys.argv[1:]))
+    except UserError as error:
+        print(f"error: {error.message}\n  fix: {error.hint}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

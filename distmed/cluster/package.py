@@ -1,0 +1,71 @@
+"""What `ray job submit` will ship: `python -m distmed.cluster.package FOLDER RUNTIME_ENV OUT`.
+
+A working directory and a runtime environment flow in; its size flows out, or a refusal with the largest folders, and OUT: the
+runtime environment with DISTMED_RUNS and the settings of this shell that a run heeds. No secret is among them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distmed.errors import UserError
+
+LIMIT_BYTES = 100 * 2**20
+HANDED_ON = ("DISTMED_RUNS", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "HF_HUB_OFFLINE", "NCCL_SOCKET_IFNAME")
+
+
+def size_of(folder: Path, excludes: list[str]) -> Counter[str]:
+    """Bytes that would be shipped, by the first folder or file below `folder`. An excluded name is left out at any depth."""
+    sizes: Counter[str] = Counter()
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _excluded(Path(place, name).relative_to(folder), excludes)]
+        for name in files:
+            inside = Path(place, name).relative_to(folder)
+            if not _excluded(inside, excludes) and not (folder / inside).is_symlink():
+                sizes[inside.parts[0]] += (folder / inside).stat().st_size
+    return sizes
+
+
+def _excluded(path: Path, excludes: list[str]) -> bool:
+    return any(fnmatch.fnmatch(path.name, each) or fnmatch.fnmatch(str(path), each) for each in excludes)
+
+
+def check_size(sizes: Counter[str]) -> int:
+    """The sum; raises UserError past what Ray's dashboard takes."""
+    total = sum(sizes.values())
+    if total > LIMIT_BYTES:
+        largest = ", ".join(f"{name} ({size / 2**20:.0f} MiB)" for name, size in sizes.most_common(4))
+        raise UserError(
+            f"the working directory is {total / 2**20:.0f} MiB, Ray takes {LIMIT_BYTES / 2**20:.0f}; largest: {largest}",
+            "add them to `excludes` in launch/runtime_env.yaml; data and models belong on shared storage",
+        )
+    return total
+
+
+def runtime_env(values: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+    """`values` with the settings of `environment` that a run heeds."""
+    handed_on = {name: environment[name] for name in HANDED_ON if name in environment}
+    return {**values, "env_vars": {**values.get("env_vars", {}), **handed_on}}
+
+
+def main() -> None:
+    folder, source, out = (Path(word) for word in sys.argv[1:4])
+    values = yaml.safe_load(source.read_text(encoding="utf-8"))
+    try:
+        total = check_size(size_of(folder, values.get("excludes", [])))
+    except UserError as error:
+        print(f"error: {error.message}\n  fix: {error.hint}", file=sys.stderr)
+        sys.exit(2)
+    print(f"ships {total / 2**20:.1f} MiB of {folder.resolve()}")
+    out.write_text(yaml.safe_dump(runtime_env(values, dict(os.environ))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

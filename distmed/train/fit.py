@@ -1,0 +1,154 @@
+"""Whether a launch fits the cluster it was given: every host sees the same code and the same storage, and the disk holds the
+checkpoints to come. All of it takes seconds, and is asked before the first worker starts.
+
+Facts of hosts flow in (`on_every_host`), a UserError that names the host flows out.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from distmed.errors import UserError, one_of
+
+if TYPE_CHECKING:
+    from distmed.train.job import Job
+
+Answer = TypeVar("Answer")
+ANSWER_S = 60.0
+SAME = ("distmed", "torch", "deepspeed", "ray", "transformers", "peft", "safetensors")
+# fp32 weights and the two moments of Adam.
+BYTES_PER_PARAMETER = 12
+
+
+def on_every_host(ask: Callable[[], Answer]) -> dict[str, Answer]:
+    """`ask` once on each host of the cluster; its answer by address. Raises UserError for a host that does not answer."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    asked: dict[str, Any] = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = ray.remote(ask).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+            asked[node["NodeManagerAddress"]] = task.remote()
+    _, waiting = ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
+    late = [host for host, answer in asked.items() if answer in waiting]
+    if late:
+        raise UserError(
+            f"{len(late)} of {len(asked)} hosts did not answer within {ANSWER_S:g} s: {one_of(late)}",
+            "look at these hosts, or take them out of the cluster",
+        )
+    return {host: ray.get(answer) for host, answer in asked.items()}
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of what must be the same everywhere, on this host."""
+    found = {"python": platform.python_version()}
+    for name in SAME:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def check_hosts(checkpoints: str, run: Path) -> None:
+    """Versions and storage, where there is more than one host. Raises UserError with the first that differs."""
+    import ray
+
+    from distmed.checkpoint.storage import Storage
+
+    if sum(node["Alive"] for node in ray.nodes()) < 2:
+        return
+    check_versions(on_every_host(versions))
+    check_shared(Storage.at(checkpoints), "checkpoint.storage_path")
+    check_shared(Storage.at(run), "the run directory")
+
+
+def check_versions(by_host: dict[str, dict[str, str]]) -> None:
+    first, expected = next(iter(by_host.items()))
+    for host, found in by_host.items():
+        for name, version in found.items():
+            if version != expected[name]:
+                raise UserError(
+                    f"{name} is {version} on {host}, {expected[name]} on {first}",
+                    "install the same on all hosts, or start them from one container",
+                )
+
+
+def check_shared(folder: Any, what: str) -> None:
+    """Write a file here and read it on every host; `folder` is a Storage."""
+    name = f".distmed-{secrets.token_hex(6)}"
+    existed = bool(folder.children()) or folder.filesystem.exists(folder.path)
+    probe = folder / name
+    with probe.writing() as file:
+        file.write(name.encode())
+    try:
+        blind = sorted(host for host, seen in on_every_host(lambda: _reads(probe, name)).items() if not seen)
+    finally:
+        probe.remove()
+        if not existed:
+            folder.remove()
+    if blind:
+        raise UserError(
+            f"{what}: {one_of(blind)} cannot read what this host writes to {folder}",
+            "set checkpoint.storage_path to a folder or URL that all hosts share, and start the run in such a folder",
+        )
+
+
+def _reads(probe: Any, content: str) -> bool:
+    try:
+        return bool(probe.read() == content.encode())
+    except OSError:
+        return False
+
+
+def check_disk(job: Job) -> None:
+    """Whether the next checkpoints fit on the disk, where that is known: on a local path, with a model whose size is known."""
+    from distmed.checkpoint.storage import Storage
+
+    where = Storage.at(job.checkpoints)
+    size = checkpoint_bytes(job)
+    if not where.is_local or size is None:
+        return
+    there = next(folder for folder in [Path(where.path), *Path(where.path).parents] if folder.exists())
+    free = shutil.disk_usage(there).free
+    # The newest are kept, the best beside them, and one is being written; what lies there already is counted as free.
+    known = sum(file.stat().st_size for file in Path(where.path).glob("step-*/*") if file.is_file())
+    needed = size * (job.recipe.checkpoint.keep + 2)
+    if free + known < needed:
+        raise UserError(
+            f"{job.checkpoints} has {free / 2**30:.1f} GiB free, the checkpoints of this run need {needed / 2**30:.1f} GiB",
+            "free some, lower checkpoint.keep, or set checkpoint.storage_path to a larger place",
+        )
+
+
+def checkpoint_bytes(job: Job) -> int | None:
+    """About how large one checkpoint is: that of the newest that is there, else by the weights of the model's folder."""
+    from distmed.train.resume import newest_saved
+
+    saved = newest_saved(job.checkpoints)
+    if saved is not None:
+        return sum(file.stat().st_size for file in Path(saved.folder).iterdir()) if "://" not in saved.folder else None
+    parameters = sum(_parameters(file) for file in job.model_folder.glob("*.safetensors"))
+    return parameters * BYTES_PER_PARAMETER if parameters and job.recipe.model.lora is None else None
+
+
+def _parameters(file: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="numpy") as tensors:
+        shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
+    total = 0
+    for shape in shapes:
+        count = 1
+        for length in shape:
+            count *= length
+        total += count
+    return total

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# For sites without a network: bring everything a run needs to one folder, carry it over, and take it out there.
+#   launch/stage.sh pack FOLDER [--model HUB_ID[@REVISION]] [--data PATH_OR_HUB_ID] …     where there is a network
+#   launch/stage.sh unpack FOLDER VENV                                                    where there is none
+# FOLDER then holds wheels/, models/, data/, distmed/ and SHA256SUMS. Unpacking checks the sums, makes the environment VENV and
+# prints the paths for the recipe.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+pack() {
+    local folder=$1 revision name
+    shift
+    mkdir -p "$folder"/{wheels,models,data}
+    python -m pip wheel --quiet --wheel-dir "$folder/wheels" --constraint "$root/constraints.txt" "$root"
+    mkdir -p "$folder/distmed"
+    cp -r "$root"/{constraints.txt,recipes,ds_configs,slurm,launch} "$folder/distmed/"
+    while (($#)); do
+        case $1 in
+            --model)
+                name=${2%@*} revision=
+                [[ $2 != *@* ]] || revision=${2#*@}
+                python -m huggingface_hub.cli.hf download "$name" ${revision:+--revision "$revision"} \
+                    --local-dir "$folder/models/${name//\//--}" --exclude '*.bin' '*.pt' '*.h5' '*.msgpack'
+                ;;
+            --data)
+                if [[ -e $2 ]]; then
+                    cp -r "$2" "$folder/data/"
+                else
+                    python -m huggingface_hub.cli.hf download "$2" --repo-type dataset --local-dir "$folder/data/${2//\//--}"
+                fi
+                ;;
+            *) echo "stage.sh: $1? after FOLDER come --model and --data" >&2 && exit 2 ;;
+        esac
+        shift 2
+    done
+    (cd "$folder" && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum >SHA256SUMS)
+    echo "packed $(du -sh "$folder" | cut -f1) into $folder"
+}
+
+unpack() {
+    local folder
+    folder=$(cd "$1" && pwd)
+    (cd "$folder" && sha256sum --quiet --check SHA256SUMS)
+    python3 -m venv "$2"
+    "$2/bin/pip" install --quiet --no-index --find-links "$folder/wheels" --constraint "$folder/distmed/constraints.txt" distmed
+    "$2/bin/distmed" --version
+    echo "models: $(ls -d "$folder"/models/*/ 2>/dev/null | tr '\n' ' ')"
+    echo "data:   $(ls -d "$folder"/data/* 2>/dev/null | tr '\n' ' ')"
+    echo "set HF_HUB_OFFLINE=1 and name these folders as model.path and data.train.0.source"
+}
+
+case ${1:-} in
+    pack) shift && pack "$@" ;;
+    unpack) shift && unpack "$@" ;;
+    *) sed -n '2,4s/^# //p' "$0" >&2 && exit 2 ;;
+esac

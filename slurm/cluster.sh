@@ -1,0 +1,169 @@
+# A Ray cluster on this Slurm allocation for as long as one command lasts: sourced by train.sh, tune.sh and evaluate.sh.
+#
+#   phase TEXT             one line with a timestamp
+#   enter COMMAND…         COMMAND in the environment of the site
+#   allocated_workers      how many workers the allocation has room for: its GPUs, or one a task without any
+#   on_cluster COMMAND…    start a head and workers, run COMMAND, end everything; requeue where work is left; exit with its status
+#
+# What a site may set:
+#   DISTMED_SETUP            a file to source first, here and on each node: modules, the virtual environment, NCCL's variables
+#   DISTMED_INTERFACE        the network interface of Ray, Gloo and NCCL; without it that of the default route
+#   DISTMED_ENTER            a prefix that enters a container, e.g. "apptainer exec --nv distmed.sif"
+#   DISTMED_CLUSTER_WAIT_S   how long to wait for all nodes (300)
+#   DISTMED_MAX_REQUEUES     how often a job may requeue itself (50)
+
+phase() { printf '%(%Y-%m-%dT%H:%M:%S%z)T distmed: %s\n' -1 "$*"; }
+
+# shellcheck disable=SC2086
+enter() { ${DISTMED_ENTER:-} "$@"; }
+
+allocated_workers() {
+    if [[ ${SLURM_GPUS_ON_NODE:-0} -gt 0 ]]; then
+        echo $((SLURM_GPUS_ON_NODE * SLURM_JOB_NUM_NODES))
+    else
+        echo "${SLURM_NTASKS:-$SLURM_JOB_NUM_NODES}"
+    fi
+}
+
+on_cluster() {
+    trap _finish EXIT
+    trap '_stop USR1' USR1
+    trap '_stop TERM' TERM INT
+    _start_cluster
+    _run_driver "$@"
+}
+
+# ---------------------------------------------------------------------------------------------------- the cluster
+
+_start_cluster() {
+    local node
+    mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+    # Nothing of it is shared with another job of this user on this node: the folder is this job's, ports are free ones.
+    temp=/tmp/distmed-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}
+    RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN DISTMED_TEMP=$temp DISTMED_SLURM=$here DISTMED_LOG=$log
+    bash "$here/node.sh" head &
+    head=$!
+    _until_head
+    phase "head up on ${nodes[0]} at $RAY_ADDRESS"
+    for node in "${nodes[@]:1}"; do
+        # A step of its own for each node: the loss of one does not end the others.
+        srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --mem=0 bash "$here/node.sh" worker >>"$log" 2>&1 &
+        steps+=($!)
+    done
+    if ! enter python -m distmed.cluster.wait "${DISTMED_CLUSTER_WAIT_S:-300}" "${nodes[@]}"; then
+        phase "the cluster did not come up; see $log"
+        exit 1
+    fi
+    # scancel sends TERM to all processes of a job, and an srun that gets it kills its step, before anything is saved. Without
+    # srun and the child with which it guards itself the steps go on; they end by a signal of ours.
+    local step
+    for step in "${steps[@]}"; do
+        disown "$step"
+        # shellcheck disable=SC2046
+        kill -KILL $(ps -o pid= --ppid "$step") "$step"
+    done
+    phase "cluster up: ${#nodes[@]} nodes"
+}
+
+_until_head() {
+    local deadline=$((SECONDS + ${DISTMED_CLUSTER_WAIT_S:-300}))
+    until [[ -s $temp/address ]]; do
+        if ((SECONDS > deadline)) || ! kill -0 "$head" 2>/dev/null; then
+            phase "the head did not start on ${nodes[0]}; the end of $log:"
+            tail -n 20 "$log"
+            exit 1
+        fi
+        _nap
+    done
+    RAY_ADDRESS=$(<"$temp/address")
+    export RAY_ADDRESS
+}
+
+_end_cluster() {
+    local deadline=$((SECONDS + 20))
+    [[ -z $head ]] || kill -USR1 "$head" 2>/dev/null
+    if [[ ${#nodes[@]} -gt 1 ]]; then
+        # To the steps, and not to this script: node.sh ends Ray on its node and takes the temporary folder away.
+        scancel --quiet --signal=USR1 "$SLURM_JOB_ID"
+        while ((SECONDS < deadline)) && [[ -n $(squeue --noheader --steps --job "$SLURM_JOB_ID" --format=%i | grep '\.[0-9]') ]]; do
+            sleep 0.5
+        done
+    fi
+    while ((SECONDS < deadline)) && kill -0 "$head" 2>/dev/null; do sleep 0.2; done
+    rm -rf "$temp"
+}
+
+# ---------------------------------------------------------------------------------------------------- the driver
+
+_run_driver() {
+    local status=0
+    # Each line of the driver gets a timestamp, by a process that scancel's TERM does not end before the driver.
+    exec {stamp}> >(trap '' TERM INT USR1; while IFS= read -r line; do phase "$line"; done)
+    local stamper=$!
+    # Not through a function, which would be a shell between us and the driver, and meet the signals first.
+    # shellcheck disable=SC2086
+    ${DISTMED_ENTER:-} "$@" >&"$stamp" 2>&1 &
+    driver=$!
+    while kill -0 "$driver" 2>/dev/null; do
+        if ! kill -0 "$head" 2>/dev/null; then
+            phase "the Ray head on ${nodes[0]} died"
+            broken=1
+            kill -KILL "$driver" 2>/dev/null
+            break
+        fi
+        _nap
+    done
+    wait "$driver" || status=$?
+    driver=
+    exec {stamp}>&-
+    wait "$stamper"
+    if [[ -z $broken && $status -eq 1 ]]; then
+        enter python -m distmed.cluster.wait 0 "${nodes[@]}" || broken=1
+    fi
+    exit "$status"
+}
+
+# A trap runs when a `wait` is interrupted, not while a command runs in the foreground.
+_nap() {
+    sleep 0.5 &
+    wait $!
+}
+
+_stop() {
+    [[ -z $signaled ]] || return 0
+    signaled=$1
+    phase "got $1: save at the next step, then end"
+    [[ -n $driver ]] || exit 130
+    kill -USR1 "$driver" 2>/dev/null
+}
+
+_finish() {
+    local status=$?
+    trap '' USR1 TERM INT
+    [[ -z $driver ]] || kill -KILL "$driver" 2>/dev/null
+    _end_cluster
+    phase "ended with status $status"
+    if _wants_requeue "$status"; then
+        phase "requeued: goes on when the scheduler lets it"
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+    exit "$status"
+}
+
+# Work is left when time ran out, or when the cluster broke under a driver that failed; not when a person or the recipe ended it.
+_wants_requeue() {
+    [[ $1 -ne 0 && $1 -ne 2 && $signaled != TERM ]] || return 1
+    [[ $signaled == USR1 || -n $broken ]] || return 1
+    if ((${SLURM_RESTART_COUNT:-0} >= ${DISTMED_MAX_REQUEUES:-50})); then
+        phase "not requeued: it was ${SLURM_RESTART_COUNT} times (DISTMED_MAX_REQUEUES)"
+        return 1
+    fi
+}
+
+here=$(cd "$(dirname "$original")" && pwd)
+signaled="" broken="" driver="" head="" nodes=() steps=()
+log=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *StdOut=//p' | head -n 1).ray
+export PYTHONUNBUFFERED=1
+# shellcheck disable=SC1090
+[[ -z ${DISTMED_SETUP:-} ]] || source "$DISTMED_SETUP"

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Ray on one node of the allocation: `node.sh head` or `node.sh worker` (see cluster.sh).
+# USR1 ends it. TERM does not: scancel sends that to every process at once, and the driver needs the cluster to save.
+set -euo pipefail
+trap '' TERM INT
+exec >>"$DISTMED_LOG" 2>&1
+[[ -z ${DISTMED_SETUP:-} ]] || source "$DISTMED_SETUP"
+source "$DISTMED_SLURM/interface.sh"
+
+umask 077
+temp=$DISTMED_TEMP/${SLURMD_NODENAME:-node}
+mkdir -p "$temp"
+# Slurm tells GPUs, CPUs and memory of this step; memory is in MiB, and 0 stands for all of the node.
+resources=(--num-cpus="${SLURM_CPUS_ON_NODE:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
+memory=${SLURM_MEM_PER_NODE:-$((${SLURM_MEM_PER_CPU:-0} * ${SLURM_CPUS_ON_NODE:-1}))}
+((memory == 0)) || resources+=(--memory=$((memory * 1024 * 1024)))
+role=(--address="${RAY_ADDRESS:-}")
+[[ $1 != head ]] || role=(--head --port=0 --include-dashboard=false)
+
+# TERM is blocked, which every process of Ray inherits; ignoring it would not do, because Ray sets handlers of its own.
+# shellcheck disable=SC2086
+${DISTMED_ENTER:-} python -c '
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+os.execvp("ray", ["ray", "start", *sys.argv[1:]])
+' "${role[@]}" "${resources[@]}" --node-ip-address="$address" --temp-dir="$temp" --block --disable-usage-stats \
+    --labels="distmed-node=${SLURMD_NODENAME:-node}" --object-store-memory="${DISTMED_OBJECT_STORE_BYTES:-1073741824}" \
+    --min-worker-port=0 --max-worker-port=0 &
+ray=$!
+
+family() {
+    local child
+    for child in $(ps -o pid= --ppid "$1"); do family "$child"; done
+    echo "$1"
+}
+end() {
+    # shellcheck disable=SC2046
+    kill -KILL $(family "$ray") 2>/dev/null || true
+    rm -rf "$temp"
+    rmdir "$DISTMED_TEMP" 2>/dev/null || true
+    exit 0
+}
+trap end USR1
+
+if [[ $1 == head ]]; then
+    until [[ -s $temp/ray_current_cluster ]]; do
+        kill -0 "$ray" 2>/dev/null || exit 1
+        sleep 0.2
+    done
+    cp "$temp/ray_current_cluster" "$DISTMED_TEMP/address.new"
+    mv "$DISTMED_TEMP/address.new" "$DISTMED_TEMP/address"
+fi
+wait "$ray"

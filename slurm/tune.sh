@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# sbatch slurm/tune.sh RECIPE [options and key=value of `distmed tune`]      a search on the nodes of the allocation
+#SBATCH --job-name=distmed-tune
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --output=%x-%j.log
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
+#SBATCH --no-kill
+set -uo pipefail
+original=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1)
+source "$(dirname "$original")/cluster.sh"
+
+arguments=("${@//%a/${SLURM_ARRAY_TASK_ID:-0}}")
+[[ ${SLURM_RESTART_COUNT:-0} -eq 0 ]] || arguments+=(--resume)
+phase "search on $SLURM_JOB_NUM_NODES nodes"
+on_cluster distmed tune "${arguments[@]}"

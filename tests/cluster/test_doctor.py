@@ -1,0 +1,67 @@
+"""`distmed doctor` on a machine without a cluster: a line a check, and a broken check does not end the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distmed.cli import main
+from distmed.cluster import doctor
+from distmed.cluster.doctor import Finding, examine
+from distmed.errors import UserError
+from distmed.train.fit import check_versions
+
+
+def test_every_finding_says_ok_warn_or_fail_and_what_to_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(SystemExit):
+        main(["doctor"])
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} <= {"ok", "warn", "fail"}
+    assert all("->" in line for line in lines if not line.startswith("ok"))
+    named = {line.split()[1] for line in lines}
+    assert {"host", "python", "versions", "gpus", "memory", "ports", "slurm", "disk", "ray"} <= named | {"gpu"} | {
+        "gpus"
+    }
+
+
+def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Iterator[Finding]:
+        raise RuntimeError("the driver is gone")
+        yield
+
+    monkeypatch.setattr(doctor, "_gpus", broken)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    findings = list(examine())
+    assert [finding.found for finding in findings if finding.state == "fail" and "driver" in finding.found] == [
+        "RuntimeError: the driver is gone"
+    ]
+    assert findings[-1].what == "ray"
+
+
+def test_a_storage_that_cannot_be_written_to_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    (finding,) = doctor._disk("/somewhere/else")
+    assert (finding.state, finding.found) == ("fail", "/ cannot be written to")
+
+
+def test_an_interface_that_is_not_there_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib77")
+    assert "NCCL_SOCKET_IFNAME=ib77 is no interface" in next(f.found for f in doctor._interfaces() if f.state == "fail")
+
+
+def test_a_cluster_that_does_not_answer_fails_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    last = list(examine(str(Path.cwd())))[-1]
+    assert last.state == "fail" and "no Ray cluster answers" in last.found and last.todo
+
+
+def test_hosts_with_different_versions_are_refused_by_name() -> None:
+    same = {"torch": "2.13.0", "ray": "2.60.0"}
+    check_versions({"10.0.0.1": same, "10.0.0.2": same})
+    with pytest.raises(UserError, match=r"torch is 2\.12\.1 on 10\.0\.0\.2, 2\.13\.0 on 10\.0\.0\.1"):
+        check_versions({"10.0.0.1": same, "10.0.0.2": {**same, "torch": "2.12.1"}})

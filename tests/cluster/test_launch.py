@@ -1,0 +1,79 @@
+"""What launch scripts ask before they start anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distmed.cluster.launch import facts
+from distmed.cluster.package import LIMIT_BYTES, check_size, runtime_env, size_of
+from distmed.cluster.wait import missing_after
+from distmed.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "workers"),
+    [
+        ([], "smoke", "-"),
+        (["name=a", "train.max_steps=3"], "a", "-"),
+        ([str(ROOT / "recipes" / "smoke.yaml"), "--name", "b", "--num-workers=4"], "b", "set"),
+        (["--name=c", "cluster.num_workers=[2,8]", "--resume"], "c", "set"),
+    ],
+)
+def test_the_name_of_a_run_and_whether_it_says_how_many_workers(
+    arguments: list[str], name: str, workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert facts(arguments) == f"{name} {workers} {tmp_path}/runs/{name}"
+
+
+def test_runs_go_to_a_shared_folder_where_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTMED_RUNS", "/shared/runs")
+    assert facts(["name=a"]).endswith(" /shared/runs/a")
+
+
+def test_a_mistake_is_told_before_anything_starts() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "distmed.cluster.launch", "train.max_stepz=1"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: unknown recipe key: train.max_stepz\n  fix: did you mean `max_steps`?\n"
+
+
+def test_missing_nodes_are_named_when_time_is_up() -> None:
+    answers = iter([{"n1"}, {"n1", "n3"}])
+    assert missing_after(0.01, ["n1", "n2", "n3"], lambda: next(answers, {"n1", "n3"})) == ["n2"]
+    assert missing_after(60, ["n1"], lambda: {"n1", "another"}) == []
+
+
+def test_what_is_shipped_is_counted_without_what_is_excluded(tmp_path: Path) -> None:
+    for name, size in {
+        "runs/a/log": 9,
+        "distmed/a.py": 3,
+        "distmed/__pycache__/a.pyc": 9,
+        "big.safetensors": 9,
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * size)
+    excludes = yaml.safe_load((ROOT / "launch" / "runtime_env.yaml").read_text())["excludes"]
+    assert size_of(tmp_path, excludes) == {"distmed": 3}
+
+
+def test_a_working_directory_that_is_too_large_is_refused_with_its_largest_folders() -> None:
+    with pytest.raises(UserError, match=r"is 151 MiB, Ray takes 100; largest: corpus \(150 MiB\), src \(1 MiB\)"):
+        check_size(Counter({"src": 2**20, "corpus": 150 * 2**20}))
+    assert check_size(Counter({"src": LIMIT_BYTES})) == LIMIT_BYTES
+
+
+def test_no_secret_is_handed_on_with_a_job() -> None:
+    shell = {"DISTMED_RUNS": "/shared", "WANDB_API_KEY": "planted", "HF_TOKEN": "planted", "WANDB_MODE": "offline"}
+    made = runtime_env({"excludes": [], "env_vars": {"A": "1"}}, shell)
+    assert made["env_vars"] == {"A": "1", "DISTMED_RUNS": "/shared", "WANDB_MODE": "offline"}
+    assert "planted" not in str(made)

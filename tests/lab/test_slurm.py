@@ -1,0 +1,128 @@
+"""`sbatch slurm/train.sh` on a real Slurm of two nodes: it trains, saves when asked, goes on after a requeue, ends clean."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import slurm as lab_slurm
+from tests.lab.hosts import ROOT, Lab, wait_until
+from tests.lab.runs import RECIPE
+from tests.lab.slurm import Job, Slurm, slurm_on
+
+TRAIN = str(ROOT / "slurm" / "train.sh")
+
+
+@pytest.fixture(scope="module")
+def slurm(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    if reason := lab_slurm.why_not():
+        pytest.skip(reason)
+    with slurm_on(lab, tmp_path_factory.mktemp("slurm"), hosts=2) as started:
+        yield started
+
+
+def steps_of(folder: Path, name: str) -> list[int]:
+    lines = (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()
+    return [line["step"] for line in map(json.loads, lines) if "train/loss" in line]
+
+
+def nothing_left(slurm: Slurm) -> None:
+    """No process of the job and none of its files, on any node."""
+
+    def left() -> list[str]:
+        found = [command for host in slurm.hosts for command in host.commands().values()]
+        return [command for command in found if "slurmd" not in command and "slurmstepd" not in command]
+
+    wait_until("an empty cluster", 45, lambda: not left())
+    assert not list(Path("/tmp").glob("distmed-*-*"))
+
+
+@pytest.fixture
+def submit(slurm: Slurm, tmp_path: Path) -> Callable[..., Job]:
+    def submitted(*arguments: str, nodes: int = 2, **variables: str) -> Job:
+        return slurm.submit(tmp_path, f"--nodes={nodes}", TRAIN, *arguments, *RECIPE, **variables)
+
+    return submitted
+
+
+def test_srun_reaches_both_nodes(slurm: Slurm) -> None:
+    assert sorted(slurm.command("srun", "-N2", "hostname").stdout.split()) == ["n1", "n2"]
+
+
+def test_a_signal_saves_requeues_and_resumes(slurm: Slurm, submit: Callable[..., Job], tmp_path: Path) -> None:
+    job = submit("name=requeued", "train.max_steps=14")
+    job.wait_for("step 4/14", 300)
+    job.signal("USR1")
+    job.wait_for("requeued: goes on", 90)
+    saved = max(steps_of(tmp_path, "requeued"))
+    state = job.wait_for_end(400)
+    assert (state, job.exit_status, job.restarts) == ("COMPLETED", 0, 1), job.log
+    assert steps_of(tmp_path, "requeued") == list(range(1, 15))
+    assert f"resumed after step {saved}" in job.log
+    for phase in (
+        "head up on n1",
+        "cluster up: 2 nodes",
+        "first step",
+        "got USR1",
+        "with a checkpoint saved",
+        "requeued",
+    ):
+        assert phase in job.log
+    nothing_left(slurm)
+
+
+def test_scancel_saves_and_ends(slurm: Slurm, submit: Callable[..., Job], tmp_path: Path) -> None:
+    job = submit("name=cancelled", "train.max_steps=100000")
+    job.wait_for("first step", 300)
+    slurm.command("scancel", str(job.number))
+    job.wait_for("ended with status 130", 60)
+    saved = max(steps_of(tmp_path, "cancelled"))
+    assert f"stopped after step {saved} with a checkpoint saved" in job.log
+    assert "requeued" not in job.log
+    assert (job.wait_for_end(60), job.restarts) == ("CANCELLED", 0)
+    nothing_left(slurm)
+
+
+def test_the_head_dies_and_the_job_goes_on(slurm: Slurm, submit: Callable[..., Job], tmp_path: Path) -> None:
+    """And another job of the same user, on the same nodes at the same time, notices nothing of it."""
+    job = submit("--name", "headless", "train.max_steps=14", "checkpoint.every=3")
+    neighbor = submit("name=neighbor", "train.max_steps=14")
+    job.wait_for("step 5/14", 400)
+    (gcs,) = [
+        pid
+        for pid, command in slurm.hosts[0].commands().items()
+        if "gcs_server" in command and f"distmed-{job.number}-" in command
+    ]
+    os.kill(gcs, signal.SIGKILL)
+    died = time.monotonic()
+    job.wait_for("the Ray head on n1 died", 60)
+    job.wait_for("requeued: goes on", 60)
+    assert time.monotonic() - died < 60
+    assert "ended with status 137" in job.log
+    assert (job.wait_for_end(400), job.restarts) == ("COMPLETED", 1), job.log
+    assert (neighbor.wait_for_end(400), neighbor.restarts) == ("COMPLETED", 0), neighbor.log
+    assert steps_of(tmp_path, "headless") == list(range(1, 15))
+    assert steps_of(tmp_path, "neighbor") == list(range(1, 15))
+    nothing_left(slurm)
+
+
+def test_a_node_that_does_not_come_is_named(slurm: Slurm, submit: Callable[..., Job], tmp_path: Path) -> None:
+    setup = tmp_path / "setup.sh"
+    setup.write_text("[[ $SLURMD_NODENAME != n2 ]] || exec sleep 1000\n")
+    job = submit("name=alone", DISTMED_SETUP=str(setup), DISTMED_CLUSTER_WAIT_S="15")
+    assert job.wait_for_end(120) == "FAILED"
+    assert "1 of 2 nodes did not join within 15 s: n2" in job.log
+    nothing_left(slurm)
+
+
+def test_a_mistake_in_the_recipe_is_told_before_a_cluster_starts(slurm: Slurm, submit: Callable[..., Job]) -> None:
+    job = submit("train.max_stepz=3", nodes=1)
+    assert (job.wait_for_end(60), job.exit_status) == ("FAILED", 2)
+    assert "unknown recipe key: train.max_stepz" in job.log
+    assert "head up" not in job.log
