@@ -18,10 +18,10 @@ from distmed.cases.case import Case
 from distmed.prepare.read import Placed
 from distmed.prepare.wording import character_runs, folded, hash_of, word_runs, wording
 
-WORDS, CHARACTERS = 13, 64
+WORDS, CHARACTERS = _LENGTHS = 13, 64
 RULES = ("13 words", "64 characters", "whole text")
 BOILERPLATE = 10
-"""A run in more evaluation cases than these is a phrase of the data set, not a case."""
+"""A run in more evaluation cases than these is a phrase of the data set, not a case; nor is a run that is half such."""
 
 MIN_FINDINGS = 8
 """A case of findings alone is compared as a whole; two patients may well share a shorter list."""
@@ -76,21 +76,40 @@ def build(cases: Iterable[Placed], folder: Path) -> None:
     for placed in cases:
         places.append(placed.place)
         for rule, hashes_R in enumerate(_runs(placed.case, folded(wording(placed.case)))):
-            found[rule].append(np.unique(hashes_R))
+            found[rule].append(hashes_R)
     ignored = 0
     for rule, by_case in enumerate(found):
         hashes_H = np.concatenate(by_case)
         cases_H = np.repeat(np.arange(len(by_case), dtype=np.int32), [len(hashes) for hashes in by_case])
-        known_K, first_K, counts_K = np.unique(hashes_H, return_index=True, return_counts=True)
-        kept_K = (counts_K <= BOILERPLATE) | (rule == RULES.index("whole text"))
-        ignored += int((~kept_K).sum())
-        np.save(folder / f"hashes-{rule}.npy", known_K[kept_K])
-        np.save(folder / f"cases-{rule}.npy", cases_H[first_K[kept_K]])
+        if rule < len(_LENGTHS):
+            phrases_P = _phrases(by_case)
+            ignored += len(phrases_P)
+            kept_H = np.concatenate([~_near(np.isin(hashes, phrases_P), _LENGTHS[rule] // 2) for hashes in by_case])
+            hashes_H, cases_H = hashes_H[kept_H], cases_H[kept_H]
+        known_K, first_K = np.unique(hashes_H, return_index=True)
+        np.save(folder / f"hashes-{rule}.npy", known_K)
+        np.save(folder / f"cases-{rule}.npy", cases_H[first_K])
     (folder / _NAMES).write_text(json.dumps({"places": places, "ignored": ignored}), encoding="utf-8")
 
 
 def is_built(folder: Path) -> bool:
     return (folder / _NAMES).is_file()
+
+
+def _phrases(by_case: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """The hashes that are in more than BOILERPLATE cases."""
+    once_H = np.concatenate([np.unique(hashes) for hashes in by_case])
+    known_K, counts_K = np.unique(once_H, return_counts=True)
+    return known_K[counts_K > BOILERPLATE]
+
+
+def _near(marked_R: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """The runs that begin at most `reach` from one that is marked."""
+    if not marked_R.any():
+        return marked_R
+    before = np.concatenate([[0], np.cumsum(marked_R)])
+    at = np.arange(len(marked_R))
+    return before[np.minimum(at + reach + 1, len(marked_R))] > before[np.maximum(at - reach, 0)]
 
 
 def _runs(case: Case, text: str) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:

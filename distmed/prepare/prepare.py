@@ -28,7 +28,7 @@ from distmed.prepare.decontaminate import Evaluation, build, is_built
 from distmed.prepare.manifest import MANIFEST, Manifest
 from distmed.prepare.open import source_stamp
 from distmed.prepare.parts import Parts
-from distmed.prepare.read import Placed, Reader, evaluation_cases
+from distmed.prepare.read import Placed, Reader, check_sources, evaluation_cases
 from distmed.prepare.report import OVERLAPS, Report
 from distmed.prepare.settings import Settings
 from distmed.prepare.shards import write_shards
@@ -53,6 +53,7 @@ def prepare(settings: Settings, out: Path, *, processes: int, watch: Watch) -> R
         shutil.rmtree(out / WORK, ignore_errors=True)
         watch.note(f"{out} is prepared already, from the same sources with the same settings")
         return finished
+    check_sources(settings)
     parts = Parts(out / WORK, fingerprint)
     if parts.fresh:
         for name in settings.splits:

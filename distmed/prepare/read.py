@@ -41,11 +41,13 @@ class Placed:
 class Reader:
     """All cases of the settings' sources.
 
-    After a pass: `rows` read, how many were `dropped` by the settings or the format, and how many were `unclean`.
+    Shards of a source that is prepared already are compared with their `checksums`. After a pass: `rows` read, how many
+    were `dropped` by the settings or the format, and how many were `unclean`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, checksums: bool = True) -> None:
         self.settings = settings
+        self.checksums = checksums
         self.rows = 0
         self.dropped: Counter[str] = Counter()
         self.unclean: Counter[str] = Counter()
@@ -61,7 +63,7 @@ class Reader:
                 yield dataclasses.replace(placed, place=mark + placed.place) if mark else placed
 
     def _cases(self, source: Source) -> Iterator[Placed]:
-        whole = _whole(source)
+        whole = _whole(source, self.checksums)
         if whole is not None:
             if self.settings.group_by or self.settings.date_column:
                 raise UserError(f"{source.source} has no columns to split by", "leave the column out, or name a table")
@@ -112,19 +114,28 @@ class Reader:
         )
 
 
+def check_sources(settings: Settings) -> None:
+    """Raises UserError for a source or evaluation set that cannot be opened, or whose first row cannot be read."""
+    for source in settings.sources:
+        first = source.model_copy(update={"where": {}})  # the first match of a filter may lie far back
+        next(iter(Reader(dataclasses.replace(settings, sources=(first,)), checksums=False)), None)
+    for source in settings.without:
+        next(iter(Reader(Settings(sources=(source,)), checksums=False)), None)
+
+
 def evaluation_cases(source: Source) -> Iterator[Placed]:
     """The cases of an evaluation set, for `--without`."""
     return iter(Reader(Settings(sources=(source,))))
 
 
-def _whole(source: Source) -> Iterator[Case] | None:
+def _whole(source: Source, checksums: bool) -> Iterator[Case] | None:
     """What is cases already: the built-in patients, and a prepared folder."""
     if source.source.startswith("builtin:"):
         return read_cases(source)
     folder = Path(source.source)
     if (folder / MANIFEST).is_file():
         manifest = Manifest.read(folder)
-        manifest.verify(checksums=True)
+        manifest.verify(checksums=checksums)
         return read_cases_of(manifest)
     return None
 

@@ -8,8 +8,9 @@ FEMALE = [
     "Dolores", "Hope", "Grace", "June", "Zainab", "Noor", "Eleanor",
 ]  # fmt: skip
 MALE = [
-    "John", "Robert", "Thanh", "Bjorn", "Tomasz", "DeShawn", "Ignacio", "Haruto", "Mikhail", "Kwame", "Lars", "Emeka", "Rajesh", "Luca",
-    "Darnell", "Jean-Pierre", "Yusuf", "Mark", "Grant", "Earl", "Sanjay", "Wolfgang", "Diego", "Finn", "Abdul", "Howard",
+    "John", "Robert", "Thanh", "Bjorn", "Tomasz", "DeShawn", "Ignacio", "Haruto", "Mikhail", "Kwame", "Lars",
+    "Emeka", "Rajesh", "Luca", "Darnell", "Jean-Pierre", "Yusuf", "Mark", "Grant", "Earl", "Sanjay",
+    "Wolfgang", "Diego", "Finn", "Abdul", "Howard",
 ]  # fmt: skip
 FAMILIES = [
     "Smith", "Okonkwo", "Nguyen", "O'Brien", "van der Berg", "García-López", "Graves", "Young", "Kowalczyk",
