@@ -23,7 +23,7 @@ from distmed.evaluate.progress import Progress
 from distmed.evaluate.reading import Read
 
 DONE, INTERRUPTED = 0, 130
-WORK = "parts"
+WORK, LOG = "parts", "log.txt"
 CALIBRATION = "calibration.json"
 LATENCY_CASES = 20
 SHOWN = ("top1", "top3", "macro_f1", "balanced_accuracy", "auroc_macro", "ece", "brier")
@@ -52,17 +52,22 @@ def evaluate(request: Request, *, verbose: bool = False) -> int:
     Raises UserError for what the user can mend. Interrupted (130), it leaves what was scored, and goes on from there.
     """
     out = request.out
+    made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}", "name another --out") from error
-    with Chatter(out / "log.txt", show=verbose) as chatter, ExitStack() as stack:
+    with Chatter(out / LOG, show=verbose) as chatter, ExitStack() as stack:
         progress = Progress(chatter.terminal)
         try:
             _evaluate(request, progress, stack)
         except KeyboardInterrupt:
             progress.note("interrupted: the same command goes on from the cases that were scored")
             return INTERRUPTED
+        except UserError:
+            if made and {path.name for path in out.iterdir()} == {LOG}:
+                shutil.rmtree(out)
+            raise
     shutil.rmtree(out / WORK, ignore_errors=True)
     return DONE
 

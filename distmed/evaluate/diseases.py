@@ -18,8 +18,14 @@ STATED_PREVALENCE = 0.01
 WORST_PAIRS = 50
 
 
-def per_disease(sample: Sample, labels: list[str], names: list[str]) -> list[dict[str, Any]]:
-    """A row a class. Proportions carry Wilson intervals; a figure that has no case is undefined, never 0."""
+FIGURES = ("sensitivity", "specificity", "ppv", "npv", "auroc", "auprc", "f1")
+
+
+def per_disease(sample: Sample, labels: list[str], names: list[str], *, small_cells: bool) -> list[dict[str, Any]]:
+    """A row a class. Proportions carry Wilson intervals; a figure that has no case is undefined, never 0.
+
+    A disease of fewer than five patients is named, and nothing else of it told, unless `small_cells`.
+    """
     gold_K = np.bincount(sample.gold_N, minlength=sample.classes)
     predicted_K = np.bincount(sample.predicted_N, minlength=sample.classes)
     right_K = np.bincount(sample.gold_N[sample.correct_N], minlength=sample.classes)
@@ -28,6 +34,9 @@ def per_disease(sample: Sample, labels: list[str], names: list[str]) -> list[dic
     rows = []
     for k, (label, name) in enumerate(zip(labels, names, strict=True)):
         n, predicted, right = int(gold_K[k]), int(predicted_K[k]), int(right_K[k])
+        if 0 < n < SMALLEST_CELL and not small_cells:
+            rows.append(_hidden(label, name))
+            continue
         others = sample.cases - n
         sensitivity, specificity = proportion(right, n), proportion(others - predicted + right, others)
         rows.append(
@@ -37,6 +46,7 @@ def per_disease(sample: Sample, labels: list[str], names: list[str]) -> list[dic
                 "n": n,
                 "prevalence": n / sample.cases,
                 "few": n < FEW_CASES,
+                "suppressed": False,
                 "sensitivity": sensitivity,
                 "specificity": specificity,
                 "ppv": proportion(right, predicted),
@@ -51,6 +61,12 @@ def per_disease(sample: Sample, labels: list[str], names: list[str]) -> list[dic
             }
         )
     return rows
+
+
+def _hidden(label: str, name: str) -> dict[str, Any]:
+    told = {"label": label, "name": name, "n": None, "prevalence": None, "few": True, "suppressed": True}
+    hidden = {figure: undefined("fewer than 5 patients") for figure in FIGURES}
+    return {**told, **hidden, "ppv_at": {"prevalence": STATED_PREVALENCE, "value": None}}
 
 
 def ppv_at(sensitivity: float | None, specificity: float | None, prevalence: float) -> float | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from distmed.errors import UserError
 from distmed.evaluate.abstention import ALPHA, COVERAGES, Thresholds, conformal_sets, fit_thresholds
-from distmed.evaluate.bootstrap import bootstrapped, draws
+from distmed.evaluate.bootstrap import bootstrapped, draws, interval
 from distmed.evaluate.calibration import fit_temperature, reliability, scale
 from distmed.evaluate.curves import curves
 from distmed.evaluate.diagnosed import OUT_OF_SET, SEVERAL, UNLABELLED, Diagnosed
@@ -92,7 +92,7 @@ def evidence(scored: Diagnosed, learned: Learned | None, *, small_cells: bool) -
     metrics |= {
         "labels": _labels(scored),
         "out_of_set": _out_of_set(scored, learned, small_cells),
-        "per_disease": per_disease(sample, scored.space.labels, scored.space.names),
+        "per_disease": per_disease(sample, scored.space.labels, scored.space.names, small_cells=small_cells),
         "confusion": rows,
         "confusion_suppressed": suppressed,
         "calibration": _calibration(scored, learned),
@@ -119,9 +119,9 @@ def headline(sample: Sample, weights_BN: Weights, groups: int) -> dict[str, Figu
     n = sample.cases
     figures: dict[str, Figure] = {}
     for name in TOP:
-        around = bootstrapped(0.0, drawn[name], n, groups)
+        low, high = interval(drawn[name]) if groups > 1 else (None, None)
         hits = round(float(estimate[name][0]) * n)
-        figures[name] = proportion(hits, n, cluster_low=around["low"], cluster_high=around["high"])
+        figures[name] = proportion(hits, n, cluster_low=low, cluster_high=high)
     for name in BOOTSTRAPPED:
         figures[name] = bootstrapped(float(estimate[name][0]), drawn[name], n, groups)
     if figures["auroc_macro"]["value"] is None:
@@ -202,8 +202,8 @@ def _differential(scored: Diagnosed, weights_BN: Weights, groups: int) -> dict[s
     def classes(differential: tuple[tuple[str, float], ...]) -> dict[int, float]:
         found: dict[int, float] = {}
         for place, (label, probability) in enumerate(differential):
-            k = scored.space.find(label)
-            found[-1 - place if k is None else k] = probability
+            named = scored.space.meaning(label, None).classes
+            found[named[0] if len(named) == 1 else -1 - place] = probability
         return found
 
     severity_K = np.full(len(scored.space.labels), np.nan)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distmed.cases.case import Case
-from distmed.evaluate.bootstrap import bootstrapped, draws
+from distmed.evaluate.bootstrap import bootstrapped, draws, interval
 from distmed.evaluate.comparison import holm, mcnemar
 from distmed.evaluate.figure import proportion
 from distmed.evaluate.subgroups import subgroup_accuracy
@@ -30,11 +30,11 @@ def exam_evidence(cases: Sequence[Case], table: pa.Table, *, small_cells: bool) 
     groups = [case.group for case in cases]
     weights_BN = draws(groups)
     drawn_B = (weights_BN @ correct_N.astype(np.float32)) / weights_BN.sum(axis=1)
-    around = bootstrapped(float(correct_N.mean()), drawn_B, len(cases), len(set(groups)))
+    low, high = interval(drawn_B) if len(set(groups)) > 1 else (None, None)
     whole = table.append_column("gold", pa.array([case.label for case in cases], pa.string()))
     names = sorted({name for case in cases for name in case.subgroups})
     return {
-        "top1": proportion(int(correct_N.sum()), len(cases), cluster_low=around["low"], cluster_high=around["high"]),
+        "top1": proportion(int(correct_N.sum()), len(cases), cluster_low=low, cluster_high=high),
         "choice": choice_section(whole.append_column("group", pa.array(groups, pa.string()))),
         "subgroups": {
             name: subgroup_accuracy(

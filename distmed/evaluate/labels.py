@@ -40,7 +40,7 @@ class LabelSpace:
         self.mapping = mapping or {}
 
     def meaning(self, label: str, name: str | None) -> Meaning:
-        """The class with this key, else with this name; else several, if parts between `;` or `|` are classes."""
+        """The class with this key, else with this name; else several, if a part between `;` or `|` is a class."""
         for written in (label, name):
             if written is not None and written in self.mapping:
                 target = self.mapping[written]
@@ -51,7 +51,7 @@ class LabelSpace:
             if found is not None:
                 return Meaning((found,))
         parts = [self.find(part) for part in _BETWEEN.split(label)]
-        if len(parts) > 1:
+        if any(part is not None for part in parts):
             return Meaning(tuple(part if part is not None else -1 for part in parts))
         return Meaning(())
 

@@ -24,6 +24,8 @@ LONGEST_PROMPT = 4096
 ROOM_FOR_ANSWER = 64
 SCORING = ("choice.", "data.seq_len", "data.excluded_findings")
 TOKENS_ON_CPU, TOKENS_ON_GPU = 4096, 65536
+LOGITS_ON_CPU, LOGITS_ON_GPU = 2**28, 2**31
+"""What a generator's logits over its vocabulary may take in one pass: 1 and 8 GiB in float32."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,13 @@ def load(opened: Opened) -> Loaded:
         labels=opened.labels,
         label_names=opened.label_names,
         recipe=opened.recipe,
-        token_budget=TOKENS_ON_GPU if on_gpu else TOKENS_ON_CPU,
+        token_budget=_token_budget(opened, model.network.config.get_text_config().vocab_size, on_gpu=on_gpu),
     )
+
+
+def _token_budget(opened: Opened, vocabulary: int, *, on_gpu: bool) -> int:
+    tokens, logits = (TOKENS_ON_GPU, LOGITS_ON_GPU) if on_gpu else (TOKENS_ON_CPU, LOGITS_ON_CPU)
+    return tokens if opened.task == "classify" else min(tokens, logits // vocabulary)
 
 
 def _folder(name: str, work: Path) -> tuple[Path, str | None, RunDir | None]:

@@ -40,14 +40,20 @@ class Scorer:
     """One process with the model in memory. `shots`: training cases that a question may be preceded by."""
 
     def __init__(self, opened: Opened, threads: int, shots: list[Case]) -> None:
+        self.opened = opened
+        self.threads = threads
+        self.shots = shots
+
+    @cached_property
+    def model(self) -> Loaded:
+        """Loaded with the first unit: what is wrong with it is then told by a task, not by an actor that dies."""
         import torch
 
         from distmed.evaluate.loading import load
 
         if not torch.cuda.is_available():
-            torch.set_num_threads(threads)
-        self.model: Loaded = load(opened)
-        self.shots = shots
+            torch.set_num_threads(self.threads)
+        return load(self.opened)
 
     @cached_property
     def questions(self) -> Any:

@@ -135,6 +135,7 @@ def test_a_calibration_split_that_the_model_does_not_know(door: Door, tiny, dev,
 def test_words_that_name_nothing(door: Door, tiny, dev, words, message):
     error, _ = door.refuse(*evaluate(door, tiny("classify"), dev, *FORMAT, *words))
     assert message in error
+    assert not door.out.exists()
 
 
 def test_a_folder_that_is_no_model(door: Door, dev, tmp_path):

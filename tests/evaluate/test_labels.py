@@ -38,6 +38,8 @@ def test_keys_and_names_are_compared_as_they_are_written(space):
 def test_several_diagnoses_of_one_case(space):
     assert space.meaning("OMIM:154700; ICD10:E11.9", None).classes == (0, 2)
     assert space.meaning("OMIM:154700|OMIM:999", None).classes == (0, -1)
+    # Nothing is known of either part: one diagnosis that the model does not know.
+    assert space.meaning("Plague; bubonic", None).classes == ()
     # A name with a comma is one diagnosis.
     assert space.meaning("Ehlers-Danlos syndrome, vascular type", None).classes == (1,)
 

@@ -29,7 +29,7 @@ LABELS, NAMES = ["OMIM:1", "OMIM:2", "OMIM:3", "OMIM:4"], ["gout", "flu", "cold"
 
 @pytest.fixture
 def rows():
-    return per_disease(Sample(answers(PREDICTED, 4), GOLD), LABELS, NAMES)
+    return per_disease(Sample(answers(PREDICTED, 4), GOLD), LABELS, NAMES, small_cells=True)
 
 
 def test_a_row_of_the_disease_table_by_hand(rows):
@@ -52,11 +52,22 @@ def test_a_disease_that_no_case_has_is_undefined_and_neither_zero_nor_a_crash(ro
     assert plague["specificity"]["value"] == 1
 
 
+def test_a_disease_of_two_patients_is_named_and_no_more():
+    told = per_disease(Sample(answers(PREDICTED, 4), GOLD), LABELS, NAMES, small_cells=False)
+    cold = told[2]
+    assert cold["name"] == "cold" and cold["suppressed"] and cold["n"] is None
+    assert all(cold[name]["value"] is None for name in ("sensitivity", "ppv", "auroc", "f1"))
+    # Nobody has the plague, which tells of no one.
+    assert told[3]["n"] == 0 and not told[3]["suppressed"]
+
+
 def test_areas_of_the_disease_table_equal_scikit_learn(drawn):
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     cases = drawn()
-    found = per_disease(Sample(cases.probabilities_NK, cases.gold_N), list("abcdefgh"), list("abcdefgh"))
+    found = per_disease(
+        Sample(cases.probabilities_NK, cases.gold_N), list("abcdefgh"), list("abcdefgh"), small_cells=True
+    )
     for k, row in enumerate(found):
         truth, score = cases.gold_N == k, cases.probabilities_NK[:, k]
         assert row["auroc"]["value"] == pytest.approx(roc_auc_score(truth, score), abs=1e-6)
