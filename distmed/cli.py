@@ -209,6 +209,25 @@ def doctor(
 
 
 @app.command()
+def tune(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file with a `tune:` block.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[key=value …]", help="As for train.")] = None,
+    num_trials: Annotated[int | None, typer.Option(min=1, help="Settings to try; overrides tune.trials.")] = None,
+    num_workers: Annotated[int | None, typer.Option(min=1, help="Workers of each trial.")] = None,
+    name: Annotated[str | None, typer.Option(help="The search goes to runs/NAME; overrides name.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a search; nothing finished runs again.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray, DeepSpeed and the workers print.")] = False,
+) -> None:
+    """Search for a better recipe. Writes best.yaml, which `train` takes as it is."""
+    from distmed.recipe import load_recipe
+    from distmed.tune.command import run
+
+    options = {"tune.trials": num_trials, "cluster.num_workers": num_workers, "name": name}
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    raise typer.Exit(run(load_recipe(recipe, [*(overrides or []), *given]), resume=resume, verbose=verbose))
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder of a run, or the run itself.")],
     out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],

@@ -21,6 +21,11 @@ def apply_override(values: Any, override: str) -> None:
         value = _number_or(yaml.safe_load(text))
     except yaml.YAMLError as error:
         raise UserError(f"{key}: not a value: {text}", "quote it, or write it as in a YAML file") from error
+    assign(values, key, value)
+
+
+def assign(values: Any, key: str, value: Any) -> None:
+    """Set what a dotted path leads to; a section that is null begins to exist. Raises UserError where it leads nowhere."""
     *path, last = key.split(".")
     here = values
     for part in path:

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from distmed.errors import UserError
 from distmed.overrides import apply_override
-from distmed.tuning import Tune
+from distmed.tuning import Change, Tune
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -239,10 +239,16 @@ class Recipe(Section):
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
     choice: Choice = Choice()
+    changes: list[Change] = Field([], description="Optimizer keys with another value from some step on, as pbt found.")
     tune: Tune | None = Field(None, description="What `distmed tune` searches; the other verbs leave it alone.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
+        for change in self.changes:
+            for key, value in change.set.items():
+                section, _, name = key.partition(".")
+                of_section = getattr(self, section)
+                type(of_section).model_validate({**of_section.model_dump(), name: value})
         if self.cluster.most > self.train.global_batch:
             raise ValueError(
                 f"cluster.num_workers: {self.cluster.most} workers share train.global_batch="

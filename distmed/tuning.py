@@ -35,6 +35,30 @@ class Knob(BaseModel, extra="forbid", frozen=True):
         return self
 
 
+CHANGEABLE = (
+    "optimizer.lr",
+    "optimizer.head_lr",
+    "optimizer.weight_decay",
+    "train.label_smoothing",
+    "train.focal_gamma",
+)
+"""What may change in the middle of a run: neither the model, nor the data, nor their order."""
+
+
+class Change(BaseModel, extra="forbid", frozen=True):
+    """Other values from the step after `step` on."""
+
+    step: PositiveInt = Field(description="The last step before the change.")
+    set: dict[str, Any] = Field(description="The new values by key, for example {optimizer.lr: 1e-4}.")
+
+    @model_validator(mode="after")
+    def _changeable(self) -> Change:
+        for key in self.set:
+            if key not in CHANGEABLE:
+                raise ValueError(f"{key} cannot change in the middle of a run; {', '.join(CHANGEABLE)} can")
+        return self
+
+
 class Tune(BaseModel, extra="forbid", frozen=True):
     space: dict[str, Knob] = Field(description="Which recipe keys vary (dotted paths), and over what.")
     metric: str | None = Field(None, description="What is sought, any diag/* or eval/*; null: checkpoint.best.")
@@ -60,7 +84,7 @@ class Tune(BaseModel, extra="forbid", frozen=True):
         None, description="The search ends when workers × hours of all trials reach this; a worker is a GPU, or a CPU."
     )
     grace: PositiveInt = Field(1, description="Evaluations of a trial before asha or median may stop it.")
-    reduction: Annotated[int, Field(ge=2)] = Field(3, description="asha keeps one in so many at each rung.")
+    reduction: Annotated[int, Field(ge=2)] = Field(4, description="asha keeps one in so many at each rung.")
     exploit_every: PositiveInt = Field(1, description="pbt: evaluations between two looks at who copies whom.")
     quantile: Annotated[float, Field(gt=0, le=0.5)] = Field(
         0.25, description="pbt: the worst so many copy the best so many."

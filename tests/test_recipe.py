@@ -12,12 +12,13 @@ from pydantic import BaseModel
 from distmed import shipped
 from distmed.errors import UserError
 from distmed.recipe import Lora, Recipe, Source, check, load_recipe
-from distmed.tuning import Knob, Tune
+from distmed.tuning import Change, Knob, Tune
 
 LEAST: dict[str, Any] = {"name": "a", "task": "classify", "model": {"path": "m"}, "data": {"train": [{"source": "x"}]}}
 
 KEYS = """
 checkpoint.best checkpoint.every checkpoint.keep checkpoint.retry_s checkpoint.storage_path
+changes
 choice.answers choice.chat choice.letter_prompt choice.max_new_tokens choice.shot_choice choice.shot_seed choice.shots
 choice.text_prompt
 cluster.collective_timeout_s cluster.max_failures cluster.max_preemptions cluster.num_workers
@@ -152,6 +153,6 @@ def test_the_page_on_recipes_names_every_knob_with_its_default() -> None:
     page = (Path(__file__).parents[1] / "docs" / "recipe.md").read_text()
     for name in KEYS.split():
         assert f"| `{name}` |" in page, name
-    for section in (Recipe, Source, Lora, Tune, Knob):
+    for section in (Recipe, Source, Lora, Tune, Knob, Change):
         for field in section.model_fields.values():
             assert (field.description or "").replace("|", "\\|") in page

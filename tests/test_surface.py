@@ -53,6 +53,7 @@ def test_the_verbs_and_their_options() -> None:
         ],
         "predict": ["--calibration", "--data", "--format", "--num-workers", "--out", "--verbose"],
         "doctor": [],
+        "tune": ["--name", "--num-trials", "--num-workers", "--resume", "--verbose"],
         "export": ["--out"],
     }
 

@@ -17,6 +17,7 @@ from distmed.model.load import load_model, load_tokenizer
 from distmed.stream.report import epochs_by_source
 from distmed.stream.stream import Stream
 from distmed.stream.weights import log_prior
+from distmed.train.changes import recipe_at, set_optimizer
 from distmed.train.deepspeed_config import resolve_config
 from distmed.train.engine import StepResult, build_engine, start_process_group, train_step, worker_device
 from distmed.train.evaluation import Evaluator
@@ -74,6 +75,9 @@ def train(job: Job, logbook: Any) -> None:
         if stop:
             break
         meter.data_arrived()
+        if recipe.changes:
+            recipe = recipe_at(job.recipe, state.step + 1)
+            set_optimizer(engine.optimizer.param_groups, recipe)
         stop_asked = stop_wish.seen() or saver.failed is not None
         result = train_step(engine, step, state.step + 1, job.total_steps, recipe, log_prior_K, stop_asked)
         state.advance(step)

@@ -1,0 +1,108 @@
+"""What is wrong with a search before it starts, found without a cluster and with a look at one case of each source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from distmed.errors import UserError, one_of
+from distmed.recipe import Recipe
+from distmed.rundir import RunDir
+from distmed.tune.space import Space
+from distmed.tuning import Tune
+
+HIGHER_IS_BETTER, LOWER_IS_BETTER = "max", "min"
+CHANGEABLE_AT_RESUME = ("trials", "time_s", "accelerator_hours", "concurrency", "retries")
+NEEDS_THE_MODEL = ("model", "data", "deepspeed", "train.precision")
+
+
+def metric_of(recipe: Recipe, tune: Tune) -> str:
+    """What is sought; raises UserError where no evaluation gives it."""
+    from distmed.evaluate.metrics import METRICS
+
+    if not recipe.data.eval:
+        raise UserError("a search needs data.eval to choose by, the recipe has none", "add eval cases to the recipe")
+    metric = tune.metric or recipe.checkpoint.best
+    known = ["eval/loss", *METRICS]
+    if metric not in known and not metric.startswith("diag/top1/"):
+        raise UserError(f"tune.metric: no evaluation gives {metric}", f"use one of {one_of(known, limit=20)}")
+    return metric
+
+
+def mode_of(metric: str, tune: Tune) -> str:
+    """Which end of the metric is better; raises UserError where the recipe has it the wrong way."""
+    from distmed.train.evaluation import LOWER_IS_BETTER as LOWER
+
+    right = LOWER_IS_BETTER if metric in LOWER else HIGHER_IS_BETTER
+    if tune.mode not in (None, right):
+        raise UserError(f"tune.mode={tune.mode}, but the better {metric} is the {right} one", "leave tune.mode out")
+    return right
+
+
+def check_search(space: Space, tune: Tune, run_dir: RunDir) -> None:
+    """Hold the recipe, and every end of every knob, against model, data and DeepSpeed."""
+    from distmed.train.preparation import check_inputs
+
+    if tune.search == "grid":
+        space.grid()
+    if tune.scheduler == "pbt":
+        from distmed.tune.population import check_population
+
+        check_population(space)
+        if tune.seeds > 1:
+            raise UserError("tune.scheduler: pbt has no settings to repeat over seeds", "leave tune.seeds out")
+    metric = metric_of(space.recipe, tune)
+
+    def look(recipe: Recipe) -> None:
+        checkpoint = recipe.checkpoint.model_copy(update={"best": metric})
+        check_inputs(recipe.model_copy(update={"checkpoint": checkpoint}), run_dir, resume=True)
+
+    look(space.recipe)
+    for key, value, recipe in space.candidates():
+        if key.split(".")[0] in NEEDS_THE_MODEL or key in NEEDS_THE_MODEL:
+            try:
+                look(recipe)
+            except UserError as error:
+                raise UserError(f"tune.space.{key}: {value!r} does not fit: {error.message}", error.hint) from error
+
+
+def check_resume(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
+    """A search goes on as it was: another space or recipe would make its trials incomparable."""
+    exists = run_dir.recipe.exists()
+    if exists and not resume:
+        raise UserError(
+            f"run {run_dir.name} exists already: {run_dir.path}", "continue it with --resume, or give another --name"
+        )
+    if resume and not exists:
+        raise UserError(f"no search to resume at {run_dir.path}", "start it without --resume")
+    if not exists:
+        return
+    before = yaml.safe_load(run_dir.recipe.read_text(encoding="utf-8"))
+    now = yaml.safe_load(recipe.to_yaml())
+    changed = _first_difference(_lasting(before), _lasting(now))
+    if changed:
+        raise UserError(
+            f"the search at {run_dir.path} had another {changed}",
+            f"put it back, or start a new one with --name; only {', '.join(CHANGEABLE_AT_RESUME)} may change",
+        )
+
+
+def _lasting(values: dict[str, Any]) -> dict[str, Any]:
+    """What must stay: all but budgets, and how long things are waited for."""
+    block = values.get("tune")
+    if block is None:
+        raise UserError("the run to resume is no search", "give --name, or resume it with `distmed train`")
+    kept = {key: value for key, value in block.items() if key not in CHANGEABLE_AT_RESUME}
+    return {**values, "tune": kept, "cluster": None, "tracking": None}
+
+
+def _first_difference(before: Any, now: Any, path: str = "") -> str:
+    """The dotted key of the first value that differs; empty where none does."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *(key for key in now if key not in before)]:
+            found = _first_difference(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))
+            if found:
+                return found
+        return ""
+    return "" if before == now else path

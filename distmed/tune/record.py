@@ -1,0 +1,200 @@
+"""The record of a search: one line of JSON for all that happens to a trial, from which everything else can be told again.
+
+Events flow in and are on disk before the search goes on; trials, as they stand, flow out, also after the driver was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["running", "waiting", "done", "stopped", "failed"]
+ENDED = ("done", "stopped", "failed")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`progress` is the part of the trial's steps that were done, `value` the metric that is sought."""
+
+    step: int
+    progress: float
+    value: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """From `step` on the trial had this setting; `source` is the trial that it was copied from, itself at the start."""
+
+    step: int
+    setting: dict[str, Any]
+    source: int
+
+
+@dataclass
+class Trial:
+    """`point` numbers the settings, `repeat` the seeds of one. Seconds are those in which it had, or waited for, workers."""
+
+    number: int
+    point: int
+    repeat: int
+    setting: dict[str, Any]
+    workers: int = 1
+    state: State = "running"
+    cause: str = ""
+    seconds: float = 0.0
+    retries: int = 0
+    evaluations: list[Evaluation] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
+    since: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def step(self) -> int:
+        return self.evaluations[-1].step if self.evaluations else 0
+
+    @property
+    def progress(self) -> float:
+        return self.evaluations[-1].progress if self.evaluations else 0.0
+
+    @property
+    def own_evaluations(self) -> list[Evaluation]:
+        """The finite ones since it last went on as a copy: those before are another trial's."""
+        since = self.phases[-1].step if self.phases else 0
+        return [each for each in self.evaluations if each.step >= since and math.isfinite(each.value)]
+
+    def best(self, mode: str) -> Evaluation | None:
+        """The best evaluation of its own; the earliest of equals."""
+        sign = 1 if mode == "min" else -1
+        return min(self.own_evaluations, key=lambda each: (sign * each.value, each.step), default=None)
+
+    def seconds_at(self, now: float) -> float:
+        return self.seconds + (now - self.since if self.since is not None else 0.0)
+
+
+class Record:
+    """`search.jsonl`: appended to, never rewritten. `trials` is what all lines together say."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self.clock = clock
+        self.trials: dict[int, Trial] = {}
+        for event in _lines(path):
+            self._take(event)
+        for trial in self.trials.values():
+            _pause(trial, trial.since)
+            trial.state = trial.state if trial.ended else "waiting"
+
+    def start(self, trial: Trial) -> None:
+        """A trial begins, or goes on."""
+        self._write(
+            "start",
+            trial.number,
+            point=trial.point,
+            repeat=trial.repeat,
+            setting=trial.setting,
+            workers=trial.workers,
+        )
+
+    def evaluated(self, number: int, step: int, progress: float, value: float, metrics: dict[str, float]) -> None:
+        self._write("evaluation", number, step=step, progress=progress, value=value, metrics=metrics)
+
+    def retried(self, number: int, cause: str) -> None:
+        self._write("retry", number, cause=cause)
+
+    def cloned(self, number: int, source: int, step: int, setting: dict[str, Any]) -> None:
+        self._write("clone", number, source=source, step=step, setting=setting)
+
+    def paused(self, number: int) -> None:
+        """It lost its workers and will go on in another session of the search."""
+        self._write("pause", number)
+
+    def ended(self, number: int, state: State, cause: str = "") -> None:
+        """The first end counts: what is told twice, is told once."""
+        if not self.trials[number].ended:
+            self._write("end", number, state=state, cause=cause)
+
+    def _write(self, event: str, number: int, **fields: Any) -> None:
+        line = {"event": event, "trial": number, "time": round(self.clock(), 3), **fields}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._take(line)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        number, at = event["trial"], event["time"]
+        match event["event"]:
+            case "start":
+                if number not in self.trials:
+                    self.trials[number] = Trial(
+                        number,
+                        event["point"],
+                        event["repeat"],
+                        event["setting"],
+                        event["workers"],
+                        phases=[Phase(0, event["setting"], number)],
+                    )
+                trial = self.trials[number]
+                _pause(trial, trial.since)
+                trial.state, trial.since = "running", at
+            case "evaluation":
+                trial = self.trials[number]
+                found = Evaluation(event["step"], event["progress"], event["value"], event["metrics"])
+                # After a restart it repeats the steps since its checkpoint.
+                trial.evaluations = [each for each in trial.evaluations if each.step < found.step] + [found]
+                _go_on(trial, at)
+            case "retry":
+                trial = self.trials[number]
+                trial.retries += 1
+                trial.cause = event["cause"]
+                _go_on(trial, at)
+            case "clone":
+                trial = self.trials[number]
+                source, step = self.trials[event["source"]], event["step"]
+                trial.setting = event["setting"]
+                trial.phases = [each for each in source.phases if each.step < step]
+                trial.phases.append(Phase(step, event["setting"], source.number))
+                trial.evaluations = [each for each in source.evaluations if each.step <= step]
+                _go_on(trial, at)
+            case "pause":
+                trial = self.trials[number]
+                _pause(trial, at)
+                trial.state = "waiting"
+            case "end":
+                trial = self.trials[number]
+                _pause(trial, at)
+                trial.state, trial.cause = event["state"], event["cause"]
+
+
+def _go_on(trial: Trial, at: float) -> None:
+    if trial.since is not None:
+        trial.seconds += at - trial.since
+        trial.since = at
+
+
+def _pause(trial: Trial, at: float | None) -> None:
+    if trial.since is not None and at is not None:
+        trial.seconds += at - trial.since
+    trial.since = None
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines; one that a kill cut short is taken away, so that the next begins on a line of its own."""
+    if not path.exists():
+        return []
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if len(whole) < len(text):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return [json.loads(line) for line in whole.splitlines()]

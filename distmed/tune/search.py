@@ -1,0 +1,232 @@
+"""The search while it runs: what Ray Tune asks and tells, turned into proposals, stops and lines of the record.
+
+Ray Tune's trials flow in by its three interfaces (searcher, scheduler, callback); the record, up to date, flows out. Ray Tune's
+own snapshots are not used: what a resumed search knows, it knows from the record and from the trials' checkpoints.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ray.tune import Callback
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from distmed.recipe import Recipe
+from distmed.rundir import RunDir
+from distmed.tune.population import Population
+from distmed.tune.proposals import Proposals
+from distmed.tune.record import Record, Trial
+from distmed.tune.space import Setting, Space
+from distmed.tune.stopping import stopping
+from distmed.tune.table import write_tables
+from distmed.tune.trial import Order, Plan, logbook_name, trial_folder, trial_recipe
+from distmed.tuning import Tune
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as RayTrial
+
+
+class Search:
+    """State shared by the three adapters below. Called from Ray Tune's thread; the display only reads."""
+
+    def __init__(
+        self, plan: Plan, space: Space, tune: Tune, record: Record, *, mode: str, first_progress: float
+    ) -> None:
+        self.plan, self.space, self.tune, self.record, self.mode = plan, space, tune, record, mode
+        self.seed = plan.recipe.train.seed if tune.seed is None else tune.seed
+        self.workers = plan.recipe.cluster.most
+        self.closed = ""
+        self.proposals = Proposals(
+            space, tune, seed=self.seed, mode=mode, trials=record.trials, parallel=plan.at_once > 1
+        )
+        self.scheduler: FIFOScheduler = (
+            Population(space, tune, mode=mode, seed=self.seed, trials=record.trials, clone=self.clone)
+            if tune.scheduler == "pbt"
+            else stopping(tune, mode=mode, first_progress=first_progress, trials=record.trials)
+        )
+        self.generations: dict[int, int] = {
+            trial.number: int(_generation(plan, trial.number)) for trial in record.trials.values()
+        }
+        self.live: dict[str, int] = {}
+
+    @property
+    def trials(self) -> list[Trial]:
+        return [self.record.trials[number] for number in sorted(self.record.trials)]
+
+    def close(self, why: str) -> None:
+        """Propose no more trials; those that run are ended by the caller."""
+        self.closed = self.closed or why
+
+    # ------------------------------------------------------------------ what Ray Tune's searcher asks
+
+    def propose(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The config of a trial; None while there is none to start, Searcher.FINISHED when there will be none."""
+        if self.closed:
+            return str(Searcher.FINISHED)
+        if len(self.live) >= self.plan.at_once:
+            return None
+        proposal = self.proposals.next()
+        if proposal is None:
+            return str(Searcher.FINISHED) if self.proposals.finished else None
+        self.live[trial_id] = proposal.number
+        if proposal.number not in self.record.trials:
+            self.record.start(
+                Trial(proposal.number, proposal.point, proposal.repeat, proposal.setting, workers=self.workers)
+            )
+        generation = self.generations.get(proposal.number, 0)
+        order = Order(proposal.number, proposal.point, proposal.repeat, proposal.setting, generation)
+        return asdict(order)
+
+    def released(self, trial_id: str) -> None:
+        self.live.pop(trial_id, None)
+
+    # ------------------------------------------------------------------ what Ray Tune's callback tells
+
+    def started(self, number: int) -> None:
+        """It has a process; with workers it is soon after."""
+        if self.record.trials[number].since is None:
+            self.record.start(self.record.trials[number])
+
+    def reported(self, number: int, result: dict[str, Any]) -> None:
+        if "value" in result and not result.get("state"):
+            self.record.evaluated(
+                number, result["step"], result["progress"], float(result["value"]), dict(result["metrics"])
+            )
+        elif result.get("state") == "waiting":
+            self.record.paused(number)
+        elif result.get("state"):
+            self.ended(number, result["state"], result["cause"])
+
+    def ended(self, number: int, state: Any, cause: str = "") -> None:
+        trial = self.record.trials[number]
+        if trial.ended or trial.state == "waiting":
+            return
+        self.record.ended(number, state, cause)
+        self.proposals.ended(trial)
+        if self.tune.scheduler != "pbt":
+            self.prune(keep=self._needed())
+        write_tables(self)
+
+    def _needed(self) -> set[int]:
+        """Trials whose weights may still be asked for: the recipe's own, and the best so far with its peers in seeds."""
+        if self.tune.seeds > 1:
+            return {trial.number for trial in self.trials if trial.repeat == 0 and trial.state != "failed"}
+        sign = 1 if self.mode == "min" else -1
+        values = {trial.number: best.value for trial in self.trials if (best := trial.best(self.mode))}
+        best = min(values, key=lambda number: (sign * values[number], number), default=0)
+        return {0, best}
+
+    def clone(self, number: int, source: int, step: int, setting: Setting) -> str | None:
+        """Say that a trial goes on as a copy; the source's checkpoint folder of that step, None if there is none."""
+        from distmed.checkpoint import folder as folders
+        from distmed.checkpoint.storage import Storage
+        from distmed.train.job import checkpoint_root
+
+        run, recipe = self.place(source)
+        root = checkpoint_root(recipe, run)
+        found = [each for each in folders.names(root) if each.step == step]
+        if not found:
+            return None
+        self.generations[number] = self.generations.get(number, 0) + 1
+        self.record.cloned(number, source, step, setting)
+        return str(Storage.at(root) / str(found[-1]))
+
+    def place(self, number: int) -> tuple[RunDir, Recipe]:
+        """Where a trial lies as it is now, and its recipe."""
+        trial = self.record.trials[number]
+        order = Order(number, trial.point, trial.repeat, trial.setting, self.generations.get(number, 0))
+        return trial_folder(self.plan.run, number, order.generation), trial_recipe(self.plan, order)
+
+    def prune(self, keep: set[int]) -> None:
+        """Take away the checkpoints of ended trials but those in `keep`."""
+        from distmed.checkpoint.storage import Storage
+        from distmed.train.job import checkpoint_root
+
+        for trial in self.trials:
+            if trial.ended and trial.number not in keep:
+                run, recipe = self.place(trial.number)
+                Storage.at(checkpoint_root(recipe, run)).remove()
+
+    # ------------------------------------------------------------------ what the search has cost
+
+    def seconds(self) -> float:
+        """Seconds in which workers were held, all trials together."""
+        now = time.time()
+        return sum(trial.seconds_at(now) for trial in self.record.trials.values())
+
+    def accelerator_hours(self) -> float:
+        now = time.time()
+        return sum(trial.seconds_at(now) * trial.workers for trial in self.record.trials.values()) / 3600
+
+    def tell_running(self, method: str) -> None:
+        """Call a method of the logbook of every running trial, by its name."""
+        import ray
+
+        for number in list(self.live.values()):
+            try:
+                logbook = ray.get_actor(logbook_name(self.plan.run, number))
+            except ValueError:
+                continue
+            getattr(logbook, method).remote()
+
+
+def _generation(plan: Plan, number: int) -> int:
+    """How often a trial of an earlier session went on as a copy: the highest number among its folders."""
+    folders = (plan.run / "trials").glob(f"{number:05d}.*")
+    return max((int(folder.suffix[1:]) for folder in folders if folder.suffix[1:].isdigit()), default=0)
+
+
+class Asks(Searcher):
+    """Ray Tune's searcher over a Search. Saves nothing: the record has it."""
+
+    def __init__(self, search: Search) -> None:
+        super().__init__(metric="value", mode=search.mode)
+        self.search = search
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        return self.search.propose(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self.search.released(trial_id)
+
+    def save(self, checkpoint_path: str) -> None: ...
+
+    def restore(self, checkpoint_path: str) -> None: ...
+
+
+class Tells(Callback):
+    """Ray Tune's callback over a Search."""
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+
+    def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self.search.started(trial.config["trial"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.search.reported(trial.config["trial"], result)
+
+    def on_trial_recover(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self.search.record.retried(trial.config["trial"], _cause(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self.search.ended(trial.config["trial"], "failed", _cause(trial))
+
+    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self.search.ended(trial.config["trial"], "stopped", "behind the others")
+        actor = trial.temporary_state.ray_actor
+        if actor is not None:
+            # Before Ray Tune keeps the actor for the next trial, or lets it wait for one: the workers go back now.
+            actor.release.remote()
+
+
+def _cause(trial: RayTrial) -> str:
+    """The last line of what killed it."""
+    error = trial.get_error()
+    lines = str(error or "").strip().splitlines()
+    return lines[-1] if lines else "its process died"

@@ -1,0 +1,207 @@
+"""The winner: chosen by the eval split alone, written as a recipe and a model, and scored once on the test split.
+
+The trials of a search flow in; `best.yaml`, `best/`, `summary.json`, the table, the report and the closing lines flow out.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distmed.checkpoint import folder as folders
+from distmed.recipe import Recipe
+from distmed.rundir import RunDir
+from distmed.train.job import checkpoint_root
+from distmed.tune.copying import link
+from distmed.tune.record import Evaluation, Trial
+from distmed.tune.space import Setting
+from distmed.tuning import Change
+
+if TYPE_CHECKING:
+    from distmed.train.job import Job
+    from distmed.train.progress import Progress
+    from distmed.tune.search import Search
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A setting over its seeds. `sd` is None where there is one seed."""
+
+    point: int
+    setting: Setting
+    mean: float
+    sd: float | None
+    trials: list[int]
+
+
+def ranking(trials: list[Trial], *, mode: str, seeds: int) -> list[Rank]:
+    """Settings by the mean of their trials' best values, the best first; those with all their seeds before the others."""
+    points: dict[int, list[tuple[Trial, float]]] = {}
+    for trial in trials:
+        best = trial.best(mode)
+        if best is not None:
+            points.setdefault(trial.point, []).append((trial, best.value))
+    ranks = [
+        Rank(
+            point,
+            found[0][0].setting,
+            statistics.fmean(value for _, value in found),
+            statistics.stdev(value for _, value in found) if len(found) > 1 else None,
+            [trial.number for trial, _ in found],
+        )
+        for point, found in points.items()
+    ]
+    sign = 1 if mode == "min" else -1
+    return sorted(ranks, key=lambda rank: (len(rank.trials) < seeds, sign * rank.mean, rank.point))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A trial, the evaluation that it is taken for, its run directory and the checkpoint of that evaluation."""
+
+    trial: Trial
+    evaluation: Evaluation
+    run: RunDir
+    recipe: Recipe
+    checkpoint: str
+
+
+def conclude(search: Search, job: Job, progress: Progress) -> None:
+    """Choose the winner and write all that a search leaves behind."""
+    from distmed.tune.report import write_report
+    from distmed.tune.table import write_tables
+    from distmed.tune.tracking import track
+
+    run = search.plan.run
+    ranks = ranking(search.trials, mode=search.mode, seeds=search.tune.seeds)
+    winner = ranks[0]
+    best_recipe = recipe_of_winner(search, winner)
+    (run / "best.yaml").write_text(best_recipe.to_yaml(), encoding="utf-8")
+    chosen = _chosen(search, winner.trials[0])
+    summary: dict[str, Any] = {
+        "metric": search.plan.metric,
+        "mode": search.mode,
+        "best": {"value": winner.mean, "sd": winner.sd, "trials": winner.trials, "setting": winner.setting},
+        "untuned": _untuned(ranks),
+        "trials": {
+            state: sum(trial.state == state for trial in search.trials) for state in ("done", "stopped", "failed")
+        },
+        "ended_by": search.closed or None,
+        "seconds": round(search.seconds(), 1),
+        "accelerator_hours": round(search.accelerator_hours(), 4),
+    }
+    if chosen is None:
+        progress.note("the winner has no whole checkpoint: train it by best.yaml")
+    else:
+        with progress.phase("exporting the winner"):
+            _export(chosen, job, run / "best")
+        summary["best"]["step"] = chosen.evaluation.step
+        summary["test"] = _test(search, chosen, job, progress)
+    search.prune(keep={winner.trials[0]})
+    write_tables(search)
+    run.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    report = write_report(search, ranks, summary)
+    track(search, summary)
+    _tell(search, ranks, summary, report, progress)
+
+
+def recipe_of_winner(search: Search, winner: Rank) -> Recipe:
+    """A complete recipe, which `distmed train` takes as it is; with the schedule, where the winner was a copy."""
+    phases = search.record.trials[winner.trials[0]].phases
+    recipe = search.space.recipe_of(phases[0].setting)
+    changes = [Change(step=phase.step, set=phase.setting) for phase in phases[1:]]
+    return recipe.model_copy(
+        update={
+            "changes": [*recipe.changes, *changes],
+            "name": f"{search.plan.run.name}-best",
+            "tune": None,
+            "checkpoint": recipe.checkpoint.model_copy(update={"best": search.plan.metric}),
+        }
+    )
+
+
+def _untuned(ranks: list[Rank]) -> dict[str, Any] | None:
+    return next(({"value": rank.mean, "sd": rank.sd, "trials": rank.trials} for rank in ranks if rank.point == 0), None)
+
+
+def _chosen(search: Search, number: int) -> Chosen | None:
+    """The best evaluation of a trial that left a whole checkpoint: one that was ended at once may lack its last."""
+    trial = search.record.trials[number]
+    run, recipe = search.place(number)
+    root = checkpoint_root(recipe, run)
+    sign = 1 if search.mode == "min" else -1
+    for evaluation in sorted(trial.own_evaluations, key=lambda each: (sign * each.value, each.step)):
+        checkpoint = folders.at_step(root, evaluation.step)
+        if checkpoint is not None:
+            return Chosen(trial, evaluation, run, recipe, checkpoint)
+    return None
+
+
+def _export(chosen: Chosen, job: Job, out: Path | None) -> None:
+    """Into the trial's own `model/`, checked against the logits seen in training; `out` becomes the same folder by links."""
+    from distmed.checkpoint.publish import export_checkpoint
+    from distmed.train.card import write_card
+    from distmed.train.publish import compare
+
+    export_checkpoint(chosen.checkpoint, chosen.run.model)
+    compare(chosen.run, chosen.evaluation.step)
+    best = {"step": chosen.evaluation.step, "value": chosen.evaluation.value}
+    of_trial = replace(job, recipe=chosen.recipe, run=chosen.run)
+    write_card(of_trial, {"best": best, "eval": chosen.evaluation.metrics})
+    if out is not None:
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(chosen.run.model, out, copy_function=link)
+
+
+def _test(search: Search, chosen: Chosen, job: Job, progress: Progress) -> list[dict[str, Any]]:
+    """The figures on each test source: the winner's, and what they differ by from the untuned recipe's, with intervals."""
+    sources = search.plan.recipe.data.test
+    if not sources:
+        return []
+    from distmed.evaluate.command import Request, evaluate
+    from distmed.prepare.open import open_source
+
+    own = next((trial.number for trial in search.trials if trial.point == 0 and trial.repeat == 0), None)
+    untuned = _chosen(search, own) if own is not None and own != chosen.trial.number else None
+    if untuned is not None:
+        _export(untuned, job, None)
+    found = []
+    for number, source in enumerate(sources):
+        out = search.plan.run / "test" / str(number)
+        if not (out / "metrics.json").is_file():
+            with progress.phase(f"scoring the test split {number}, once"):
+                cases = open_source(source, search.plan.run.data)
+                evaluate(
+                    Request(
+                        str(chosen.run.path),
+                        str(cases.folder),
+                        out,
+                        against=str(untuned.run.path) if untuned else None,
+                        num_workers=search.workers,
+                    )
+                )
+        metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+        name = search.plan.metric.removeprefix("diag/")
+        against = (metrics.get("comparison") or [{}])[0].get("figures", {}).get(name)
+        found.append({"source": source.source, "metric": name, "winner": metrics.get(name), "against_untuned": against})
+    return found
+
+
+def _tell(search: Search, ranks: list[Rank], summary: dict[str, Any], report: Path, progress: Progress) -> None:
+    winner, untuned = ranks[0], summary["untuned"]
+    spread = f" ± {winner.sd:.4f}" if winner.sd is not None else ""
+    progress.note(f"best {search.plan.metric} {winner.mean:.4f}{spread}: trial {winner.trials[0]}, {winner.setting}")
+    if untuned is not None:
+        progress.note(f"the recipe as it was: {untuned['value']:.4f}")
+    for test in summary.get("test", []):
+        figure = test["winner"] or {}
+        if figure.get("value") is not None:
+            low, high = figure.get("low"), figure.get("high")
+            progress.note(f"test {test['metric']} {figure['value']:.4f} [{low:.4f}, {high:.4f}], {test['source']}")
+    run = search.plan.run
+    for name, path in {"recipe": run / "best.yaml", "model": run / "best", "report": report}.items():
+        progress.note(f"{name:<7} {path}")

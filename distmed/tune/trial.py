@@ -1,0 +1,273 @@
+"""One trial: the worker loop of `distmed train` over one setting, started, watched from evaluation to evaluation, and ended.
+
+A setting flows in, evaluations and how it ended flow out. Everything here runs in the trial's own process on the driver's host;
+what the trial writes lies in a run directory of its own, so a trial that died goes on from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from distmed.errors import UserError
+from distmed.recipe import Recipe
+from distmed.rundir import RunDir
+from distmed.train.job import Job
+from distmed.train.logbook import Logbook
+from distmed.tune.copying import copy_checkpoint
+from distmed.tune.space import Setting, Space
+
+LOOK_EVERY_S = 0.25
+ABORT_S = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all trials of a search share. `at_once`: trials on this cluster at a time."""
+
+    recipe: Recipe
+    run: RunDir
+    metric: str
+    at_once: int
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One trial as the search wants it. `generation` counts the copies that it went on as; `clone`: the folder to copy."""
+
+    trial: int
+    point: int
+    repeat: int
+    setting: Setting
+    generation: int = 0
+    clone: str | None = None
+
+
+class TrialLogbook(Logbook):
+    """The logbook of a trial, which the search finds by its name: it can end the trial from outside."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._controller: Any = None
+
+    def controller_is(self, controller: Any) -> None:
+        self._controller = controller
+
+    def controller(self) -> Any:
+        return self._controller
+
+    def abandon(self) -> None:
+        """Ends the trial as it is, without a checkpoint."""
+        self._tell("abandoned")
+
+
+def logbook_name(run: RunDir, trial: int) -> str:
+    return f"distmed-{run.name}-trial-{trial}"
+
+
+def trial_folder(run: RunDir, trial: int, generation: int = 0) -> RunDir:
+    """The run directory of a trial; each copy that it went on as has its own."""
+    return RunDir(run / "trials" / (f"{trial:05d}" if generation == 0 else f"{trial:05d}.{generation}"))
+
+
+def trial_recipe(plan: Plan, order: Order) -> Recipe:
+    """What `distmed train` would be given: the setting, its seed, and what is sought as the best checkpoint's metric."""
+    recipe = Space(plan.recipe).recipe_of(order.setting)
+    folder = trial_folder(plan.run, order.trial, order.generation)
+    checkpoint: dict[str, Any] = {"best": plan.metric}
+    if plan.recipe.tune is not None and plan.recipe.tune.scheduler == "pbt":
+        # A copy needs the weights of the very evaluation for which its source was chosen, also a few evaluations later.
+        checkpoint |= {"every": recipe.train.eval_every, "keep": max(4, recipe.checkpoint.keep)}
+    return recipe.model_copy(
+        update={
+            "name": f"{plan.run.name}-{folder.name}",
+            "train": recipe.train.model_copy(update={"seed": recipe.train.seed + order.repeat, "linear_floor": False}),
+            "checkpoint": recipe.checkpoint.model_copy(update=checkpoint),
+            "tracking": recipe.tracking.model_copy(update={"group": recipe.tracking.group or plan.run.name}),
+        }
+    )
+
+
+class TrialRun:
+    """Call `next` until it gives a result that is `done`; `end` gives all workers back, at any time."""
+
+    def __init__(self, plan: Plan, order: Order) -> None:
+        self.plan, self.order = plan, order
+        self.recipe = trial_recipe(plan, order)
+        self.run = trial_folder(plan.run, order.trial, order.generation)
+        self.logbook: Any = None
+        self.job: Job | None = None
+        self.thread: threading.Thread | None = None
+        self.error: BaseException | None = None
+        self.events: list[dict[str, Any]] = []
+
+    def next(self) -> dict[str, Any]:
+        """Wait for the next evaluation, or the end: `step`, `progress`, `value`, `metrics`, or `done`, `state`, `cause`.
+
+        Raises RuntimeError where the workers died more often than cluster.max_failures allows.
+        """
+        try:
+            if self.thread is None:
+                self._begin()
+        except UserError as error:
+            return self._ended("failed", f"{error.message}; {error.hint}")
+        assert self.thread is not None
+        while True:
+            alive = self.thread.is_alive()
+            self.events += ray.get(self.logbook.news.remote())
+            while self.events:
+                found = self._take(self.events.pop(0))
+                if found is not None:
+                    return found
+            if not alive:
+                self.end()
+                raise RuntimeError(_last_line(self.error))
+            self.thread.join(LOOK_EVERY_S)
+
+    def end(self, summary: dict[str, Any] | None = None) -> None:
+        """End the workers if there are any, and close the W&B run: without a summary as failed. May be called again."""
+        if self.logbook is None:
+            return
+        logbook, self.logbook = self.logbook, None
+        if self.thread is not None and self.thread.is_alive():
+            _abort(ray.get(logbook.controller.remote()))
+            self.thread.join(ABORT_S)
+        ray.get(logbook.finish.remote(summary or {}))
+        ray.kill(logbook)
+
+    # ------------------------------------------------------------------ from start to end
+
+    def _begin(self) -> None:
+        from distmed.checkpoint import folder as folders
+        from distmed.train import workers
+        from distmed.train.job import checkpoint_root
+        from distmed.train.preparation import write_run_files
+
+        self.run.path.mkdir(parents=True, exist_ok=True)
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        root = checkpoint_root(self.recipe, self.run)
+        name = logbook_name(self.plan.run, self.order.trial)
+        _free(name)
+        self.logbook = (
+            ray.remote(TrialLogbook)
+            .options(num_cpus=0, name=name, scheduling_strategy=here)
+            .remote(self.recipe, self.run.path, folders.next_attempt(root), self.plan.environment)
+        )
+        self.job = job = self._make_job()
+        write_run_files(job)
+        if self.order.clone and not folders.names(job.checkpoints):
+            copy_checkpoint(self.order.clone, job.checkpoints)
+        callbacks, logbook = [_tells_controller(self.logbook)], self.logbook
+
+        def fit() -> None:
+            try:
+                workers.fit(job, logbook, callbacks, {"DISTMED_TRIALS_AT_ONCE": str(self.plan.at_once)})
+            except Exception as error:
+                self.error = error
+
+        self.thread = threading.Thread(target=fit, name="trainer", daemon=True)
+        self.thread.start()
+
+    def _make_job(self) -> Job:
+        """Data, token counts and the built-in model are the search's, made by the first who needs them."""
+        from distmed.session import on_gpu
+        from distmed.train.preparation import check_inputs, make_job
+        from distmed.train.progress import Progress
+
+        shared = self.plan.run
+        with Path(os.devnull).open("w") as nowhere, _alone(shared / "data.lock"):
+            check_inputs(self.recipe, self.run, resume=True)
+            job = make_job(self.recipe, shared, gpu=on_gpu(), resume=False, progress=Progress(nowhere, live=False))
+        return replace(job, run=self.run)
+
+    def _take(self, event: dict[str, Any]) -> dict[str, Any] | None:
+        assert self.job is not None
+        match event["kind"]:
+            case "evaluation":
+                metrics = event["metrics"]
+                if self.plan.metric not in metrics:
+                    known = ", ".join(sorted(metrics))
+                    return self._ended("failed", f"no evaluation gives {self.plan.metric}; it gives {known}")
+                return {
+                    "step": event["step"],
+                    "progress": event["step"] / self.job.total_steps,
+                    "value": metrics[self.plan.metric],
+                    "metrics": metrics,
+                }
+            case "fatal":
+                return self._ended("failed", event["message"])
+            case "abandoned":
+                return self._ended("stopped", "the budget is used up")
+            case "done":
+                if event["result"]["stopped"]:
+                    return self._ended("waiting", "")
+                self.thread.join(ABORT_S) if self.thread else None
+                return self._ended("done", "", event["result"])
+        return None
+
+    def _ended(self, state: str, cause: str, result: dict[str, Any] | None = None) -> dict[str, Any]:
+        facts = {"state": state, "cause": cause}
+        if result is not None:
+            facts |= {"tokens_per_s": result["speed"]["tokens_per_s"], "steps": result["state"]["step"]}
+        self.end({} if state == "failed" else facts)
+        return {"done": True, **facts}
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One trial of this host at a time."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _tells_controller(logbook: Any) -> Any:
+    """What makes Ray Train's controller known, which `fit` keeps to itself: without it nobody could end the workers."""
+    from ray.train.v2._internal.execution.callback import ControllerCallback
+
+    class TellsController(ControllerCallback):
+        def after_controller_start(self, train_run_context: Any) -> None:
+            logbook.controller_is.remote(ray.get_runtime_context().current_actor)
+
+    return TellsController()
+
+
+def _abort(controller: Any) -> None:
+    """Let Ray Train's controller end its workers and give their places back; kill it where it does not."""
+    if controller is None:
+        return
+    try:
+        ray.get(controller.abort.remote(), timeout=ABORT_S)
+    except ray.exceptions.RayActorError:
+        return
+    except ray.exceptions.GetTimeoutError:
+        pass
+    ray.kill(controller)
+
+
+def _free(name: str) -> None:
+    """A logbook that a killed trial process left may still hold the name."""
+    deadline = time.monotonic() + ABORT_S
+    while time.monotonic() < deadline:
+        try:
+            ray.kill(ray.get_actor(name))
+        except ValueError:
+            return
+        time.sleep(0.1)
+
+
+def _last_line(error: BaseException | None) -> str:
+    lines = str(error or "").strip().splitlines()
+    return lines[-1] if lines else "the workers ended without a word"

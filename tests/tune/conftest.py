@@ -1,0 +1,101 @@
+"""`distmed tune` through the user's door: in this process for what is refused, as a process of its own for searches."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distmed.cli import main
+from tests.train.door import Refusal, refusal_in
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "task": "classify",
+    "model": {"path": "builtin:tiny-llama", "init": "random"},
+    "data": {
+        "train": [{"source": "builtin:patients/train", "limit": 60}],
+        "eval": [{"source": "builtin:patients/eval", "limit": 20}],
+        "seq_len": 128,
+    },
+    "train": {"max_steps": 4, "global_batch": 4, "micro_batch": 4, "log_every": 1, "eval_every": 2},
+    "checkpoint": {"best": "diag/macro_f1"},
+    "tracking": {"wandb": "disabled"},
+    "tune": {"trials": 2, "scheduler": "none", "space": {"optimizer.lr": {"loguniform": [1e-5, 1e-2]}}},
+}
+
+
+def changed(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A copy in which dotted keys (with __ for dots) have other values."""
+    from distmed.overrides import assign
+
+    copied = json.loads(json.dumps(values))
+    for key, value in changes.items():
+        assign(copied, key.replace("__", "."), value)
+    return copied
+
+
+@dataclass
+class TuneDoor:
+    folder: Path
+    capfd: pytest.CaptureFixture[str]
+
+    def recipe(self, values: dict[str, Any]) -> str:
+        (self.folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+        return "recipe.yaml"
+
+    def status(self, values: dict[str, Any], *arguments: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(["tune", self.recipe(values), *arguments])
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    def refuse(self, values: dict[str, Any], *arguments: str) -> Refusal:
+        """Status 2, two lines, and nothing left behind."""
+        self.capfd.readouterr()
+        status = self.status(values, *arguments)
+        out, err = self.capfd.readouterr()
+        assert status == 2, out + err
+        assert not (self.folder / "runs").exists() or not any((self.folder / "runs").iterdir())
+        return refusal_in(out, err)
+
+    def start(self, values: dict[str, Any], *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """A process of its own, with a Ray of its own."""
+        command = [sys.executable, "-m", "distmed", "tune", self.recipe(values), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"}
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
+
+
+@pytest.fixture
+def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> TuneDoor:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return TuneDoor(tmp_path, capfd)
+
+
+@pytest.fixture
+def early(door: TuneDoor, monkeypatch: pytest.MonkeyPatch) -> TuneDoor:
+    """As `door`, for what must be refused without a cluster."""
+    from distmed import session
+
+    def connected() -> None:
+        raise AssertionError("a cluster was asked for before this was refused")
+
+    monkeypatch.setattr(session, "connected", connected)
+    return door

@@ -1,0 +1,83 @@
+"""What a user gets wrong about a search: one line says what, one says how to mend it, status 2, nothing left behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.tune.conftest import SMALL, TuneDoor, changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "hint"),
+    [
+        ({"tune": None}, "the recipe has no `tune:` block", "recipes/tune_phenopackets.yaml"),
+        ({"tune__space": {}}, "tune.space names no key", "give it one"),
+        ({"tune__space": {"optimizer.lrr": {"uniform": [0, 1]}}}, "unknown recipe key: optimizer.lrr", "`lr`"),
+        (
+            {"tune__space": {"train.micro_batch": {"uniform": [1, 4]}}},
+            "tune.space.train.micro_batch: 2.11 does not fit",
+            "mend the knob",
+        ),
+        ({"tune__space": {"optimizer.lr": {"uniform": [-1, 1]}}}, "tune.space.optimizer.lr: -1.0", "mend the knob"),
+        ({"tune__space": {"optimizer.lr": {"choice": []}}}, "nothing to choose from", "at least one value"),
+        ({"tune__search": "grid"}, "grid needs whole lists", "give it `choice`"),
+        ({"tune__metric": "diag/makro_f1"}, "no evaluation gives diag/makro_f1", "diag/macro_f1"),
+        ({"tune__mode": "min"}, "tune.mode=min, but the better diag/macro_f1 is the max one", "leave tune.mode out"),
+        ({"data__eval": []}, "a search needs data.eval to choose by", "add eval cases"),
+        ({"tune__scheduler": "hyperband"}, "tune.scheduler", "mend the value"),
+        ({"tune__trials": 0}, "tune.trials", "mend the value"),
+        ({"tune__spaces": {}}, "unknown recipe key: tune.spaces", "`space`"),
+        (
+            {"tune__scheduler": "pbt", "tune__space": {"data.seq_len": {"randint": [64, 128]}}},
+            "pbt cannot change data.seq_len",
+            "or use asha",
+        ),
+        ({"tune__space": {"deepspeed": {"choice": ["zero3", "zero4"]}}}, "tune.space.deepspeed: 'zero4'", ""),
+        ({"tune__initial": [{"train.loss": "focal"}]}, "tune.initial: train.loss is no knob", "knobs: optimizer.lr"),
+    ],
+)
+def test_a_mistake_in_the_block_is_named_before_a_cluster_is_asked_for(
+    early: TuneDoor, changes: dict[str, Any], message: str, hint: str
+) -> None:
+    refusal = early.refuse(changed(SMALL, **changes))
+    assert message in refusal.message
+    assert hint in refusal.hint
+
+
+def test_a_resume_of_nothing_is_named(early: TuneDoor) -> None:
+    refusal = early.refuse(SMALL, "--resume")
+    assert "no search to resume" in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tune__space": {"optimizer.lr": {"loguniform": [1e-5, 1e-1]}}}, "tune.space.optimizer.lr.loguniform"),
+        ({"train__max_steps": 9}, "another train.max_steps"),
+        ({"tune__scheduler": "median"}, "another tune.scheduler"),
+    ],
+)
+def test_a_search_is_not_resumed_as_another(early: TuneDoor, changes: dict[str, Any], message: str) -> None:
+    from distmed.errors import UserError
+    from distmed.recipe import check
+    from distmed.rundir import RunDir
+    from distmed.tune.checks import check_resume
+
+    run = RunDir(early.folder / "runs" / "small")
+    run.path.mkdir(parents=True)
+    run.recipe.write_text(check(SMALL).to_yaml())
+    check_resume(check(changed(SMALL, tune__trials=50, tune__time_s=9.0)), run, resume=True)
+    with pytest.raises(UserError) as error:
+        check_resume(check(changed(SMALL, **changes)), run, resume=True)
+    assert message in error.value.message
+    with pytest.raises(UserError, match="exists already"):
+        check_resume(check(SMALL), run, resume=False)
+
+
+@pytest.mark.slow
+def test_more_workers_than_the_cluster_has_are_refused(door: TuneDoor) -> None:
+    refusal = door.refuse(changed(SMALL, train__global_batch=512), "--num-workers", "500")
+    assert "500 workers want a" in refusal.message
+    assert "lower --num-workers" in refusal.hint
