@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 340, 260
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 40
-STRIP_WIDTH, STRIP_HEIGHT = 120, 14
+STRIP_WIDTH, STRIP_HEIGHT = 150, 14
 
 Interval = tuple[float, float | None, float | None]
 """(value, low, high)."""

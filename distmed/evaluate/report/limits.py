@@ -99,8 +99,8 @@ def _reference(metrics: Mapping[str, Any]) -> str:
 
 
 def _sample(metrics: Mapping[str, Any]) -> str:
-    few = sum(bool(row["few"]) for row in metrics.get("per_disease", []) if row["n"])
-    rows = sum(1 for row in metrics.get("per_disease", []) if row["n"])
+    present = [row for row in metrics.get("per_disease", []) if row["n"] != 0]
+    few, rows = sum(bool(row["few"]) for row in present), len(present)
     thin = f" {few:,} of {rows:,} diseases have fewer than 10 cases; their own figures are rough." if few else ""
     return (
         f"Intervals are 95 %: Wilson for proportions, bootstrap over whole groups for the rest.{thin} They cover chance in the "

@@ -6,6 +6,7 @@ of diseases, notes) is escaped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -36,9 +37,11 @@ def render(metrics: Metrics, speed: Mapping[str, Any] | None, errors: list[dict[
     environment.filters |= {
         "value": value_text,
         "interval": interval_text,
+        "points": points,
         "number": number,
         "short": short,
         "p": p_text,
+        "natural": natural,
     }
     environment.globals |= {"strip": strip, "word": word, "ways": WAYS, "smallest": SMALLEST_CELL}
     assets = resources.files("distmed.evaluate.report") / "templates"
@@ -74,14 +77,14 @@ def summary(metrics: Metrics, kind: str) -> str:
         chance = value_text({"value": section["chance"]}, True)
         return (
             f"The model chose the right option in {value_text(letter, True)} of {number(letter['n'])} questions "
-            f"(95 % interval {interval_text(letter, True)}); chance is {chance}."
+            f"(95\u00a0% interval {interval_text(letter, True)}); chance is {chance}."
         )
     top = metrics["top1"]
     if top["value"] is None:
         return "No case has a diagnosis that the model knows, so nothing could be scored."
     return (
         f"The model named the right diagnosis first in {value_text(top, True)} of {number(top['n'])} cases "
-        f"(95 % interval {interval_text(top, True)})."
+        f"(95\u00a0% interval {interval_text(top, True)})."
     )
 
 
@@ -121,7 +124,7 @@ def value_text(figure: Mapping[str, Any], percent: bool = False) -> str:
     value = figure["value"]
     if value is None:
         return "—"
-    return f"{100 * value:.1f} %" if percent else f"{value:.3f}"
+    return _signed(f"{100 * value:.1f}\u00a0%" if percent else f"{value:.3f}")
 
 
 def interval_text(figure: Mapping[str, Any], percent: bool = False) -> str:
@@ -129,14 +132,35 @@ def interval_text(figure: Mapping[str, Any], percent: bool = False) -> str:
     if low is None or high is None:
         return ""
     between = " to " if min(low, high) < 0 else "–"
-    return f"{100 * low:.1f}{between}{100 * high:.1f} %" if percent else f"{low:.3f}{between}{high:.3f}"
+    if percent:
+        return _signed(f"{100 * low:.1f}{between}{100 * high:.1f}\u00a0%")
+    return _signed(f"{low:.3f}{between}{high:.3f}")
+
+
+def points(difference: float) -> str:
+    """A difference of two percentages, with its sign."""
+    return _signed(f"{100 * difference:+.1f}")
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "−")
 
 
 def number(value: float | None) -> str:
-    """1,226; few digits of what is no whole number."""
+    """1,226; three digits of what is no whole number."""
     if value is None:
         return "—"
-    return f"{value:,}" if isinstance(value, int) or float(value).is_integer() else f"{value:,.3g}"
+    return f"{round(value):,}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.3g}"
+
+
+def natural(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Subgroups by the number that their value begins with: 2-11 before 12-17."""
+
+    def key(group: dict[str, Any]) -> tuple[float, str]:
+        digits = re.match(r"\d+", group["value"])
+        return (float(digits[0]) if digits else float("inf"), group["value"])
+
+    return sorted(groups, key=key)
 
 
 def short(hash: str | None) -> str:
@@ -144,7 +168,7 @@ def short(hash: str | None) -> str:
 
 
 def p_text(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _headline(metrics: Metrics, kind: str, name: str) -> dict[str, Any] | None:

@@ -94,7 +94,7 @@ def _reliability(calibration: Mapping[str, Any]) -> Plot:
         "Reliability diagram",
         chart(frame, series, bars),
         [*legend, ("chance", "perfect calibration"), ("bar", "cases in the bin")],
-        "Below the diagonal the model is surer than it is right. Bars at the bottom show how many cases a point stands for.",
+        "Below the diagonal the model is too sure, above it not sure enough. Bars at the bottom: cases behind each point.",
     )
 
 

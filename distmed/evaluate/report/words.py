@@ -193,5 +193,10 @@ WAYS = {
 }
 
 
+SCALED = "_scaled"
+
+
 def word(name: str) -> Word:
-    return WORDS.get(name, Word(name, "", unit=False))
+    """The words of a figure; a scaled one has the title of the figure as it is."""
+    found = WORDS.get(name.removesuffix(SCALED), Word(name, "", unit=False))
+    return found._replace(reads="", source="") if name.endswith(SCALED) else found
