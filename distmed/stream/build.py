@@ -134,7 +134,7 @@ def _extended(
             for m in plan.manifests
         ],
         token_folders=folders,
-        ids_kept=all((folder / IDS).exists() for folder in everything),
+        ids_kept=counting.keep != "counts" and all((folder / IDS).exists() for folder in everything),
         skipped=skipped_groups(everything),
         counted_tokens_per_s=total(first, "tokens") / max(total(first, "seconds"), 1e-9),
     )
@@ -216,7 +216,9 @@ def _check_groups(plan: StreamPlan) -> None:
 def _identity(plan: StreamPlan, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """What the position depends on, by the name under which a person can set it back."""
     data = plan.recipe.data
-    identity: dict[str, object] = {
+    weights = "natural" if len(plan.pools) == 1 else ":".join(map(str, plan.quotas))
+    skipped = [f"{entry['shard']}.{entry['group']}" for entry in plan.skipped]
+    return {
         "version": f"{VERSION}.{order.WINDOW_ROWS}.{order.LANES}",
         "train.seed": plan.seed,
         "data.seq_len": data.seq_len,
@@ -227,12 +229,9 @@ def _identity(plan: StreamPlan, tokenizer: PreTrainedTokenizerBase) -> dict[str,
         "labels": _short(plan.labels),
         "tokenizer": tokenizer_hash(tokenizer),
         "prompt": prompt_hash(plan.recipe, plan.train),
+        "data.weight": weights if len(weights) < 80 else _short([weights]),
+        "rows skipped": _short(skipped) if skipped else "none",
     }
-    if len(plan.pools) > 1:
-        identity["data.weight"] = plan.quotas if len(plan.quotas) < 9 else _short(list(map(str, plan.quotas)))
-    if plan.skipped:
-        identity["rows skipped"] = _short([f"{entry['shard']}.{entry['group']}" for entry in plan.skipped])
-    return identity
 
 
 def _short(parts: list[str]) -> str:

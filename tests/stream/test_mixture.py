@@ -148,4 +148,4 @@ def test_weights_are_part_of_the_position(recipe: RecipeMaker, plan_of: PlanMake
     one = plan_of(recipe(data=mixed(2, 1, 1))).identity
     other = plan_of(recipe(data=mixed(1, 1, 1))).identity
     assert {name for name in one if one[name] != other[name]} == {"data.weight"}
-    assert "data.weight" not in plan_of(recipe()).identity
+    assert plan_of(recipe()).identity["data.weight"] == "natural"
