@@ -117,7 +117,7 @@ WORDS: dict[str, Word] = {
     "aurc": Word(
         "Area under risk–coverage",
         "Mean error when the surest cases are answered first; lower is better.",
-        "Geifman & El-Yaniv 2017, arXiv:1705.08500",
+        "Geifman et al. 2019, arXiv:1805.08206",
     ),
     "accuracy_at_80": Word(
         "Accuracy, answering 80 %",

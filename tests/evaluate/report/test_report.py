@@ -62,6 +62,7 @@ def test_every_part_is_there(folder: Make, metrics: Any) -> None:
     top = values["top1"]
     assert f"{100 * top['value']:.1f}\u00a0%".replace("\u00a0", " ") in text
     assert f"{100 * top['low']:.1f}–{100 * top['high']:.1f}" in text
+    assert f"over groups {100 * top['cluster_low']:.1f}–{100 * top['cluster_high']:.1f}" in text
     for note in values["notes"]:
         assert note in text
 
