@@ -83,13 +83,18 @@ def _prepare(
     recipe, tune = space.recipe, tune_of(space.recipe)
     os.environ.update(RAY_TUNE)
     stack.enter_context(session.connected())
-    at_once = _room(recipe, tune.concurrency)
+    at_once, hosts = _room(recipe, tune.concurrency)
     # A trial has a fixed size: the most workers of a range.
     cluster = recipe.cluster.model_copy(update={"num_workers": recipe.cluster.most})
     fixed = recipe.model_copy(update={"cluster": cluster})
-    plan = Plan(fixed, run_dir, metric, at_once, _tracking_environment())
-    own = trial_recipe(plan, Order(0, 0, 0, {}))
-    job = make_job(own, run_dir, gpu=session.on_gpu(), resume=False, progress=progress)
+    plan = Plan(fixed, run_dir, metric, at_once, -(-at_once // hosts), _tracking_environment())
+    own = trial_recipe(plan, space, Order(0, 0, 0, {}))
+    # Shards and token ids hold the text of patients: for the eyes of this user alone.
+    before = os.umask(0o077)
+    try:
+        job = make_job(own, run_dir, gpu=session.on_gpu(), resume=False, progress=progress)
+    finally:
+        os.umask(before)
     run_dir.recipe.write_text(recipe.to_yaml(), encoding="utf-8")
     first = min(1.0, job.eval_every / job.total_steps)
     search = Search(plan, space, tune, Record(run_dir / RECORD), mode=mode, first_progress=first)
@@ -100,20 +105,19 @@ def _prepare(
     return search, job
 
 
-def _room(recipe: Recipe, wanted: int | None) -> int:
-    """How many trials fit at once; raises UserError where not even one does."""
-    session.wait_for_room(recipe.cluster)
-    fit = max(1, _places() // recipe.cluster.most)
-    return min(fit, wanted) if wanted else fit
+def _room(recipe: Recipe, wanted: int | None) -> tuple[int, int]:
+    """How many trials fit at once, and on how many hosts; raises UserError where not even one does.
 
-
-def _places() -> int:
-    """Workers that the cluster has room for: each takes a GPU and a CPU of one host, or a CPU where there is no GPU."""
+    A worker takes a GPU and a CPU of one host, or a CPU where there is no GPU.
+    """
     import ray
 
-    hosts = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    session.wait_for_room(recipe.cluster)
     gpu = session.on_gpu()
-    return sum(int(min(host.get("GPU", 0), host.get("CPU", 0)) if gpu else host.get("CPU", 0)) for host in hosts)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    places = [int(min(node.get("GPU", 0), node.get("CPU", 0)) if gpu else node.get("CPU", 0)) for node in nodes]
+    fit = max(1, sum(places) // recipe.cluster.most)
+    return min(fit, wanted or fit), max(1, sum(place > 0 for place in places))
 
 
 def _run(search: Search, job: Job, display: Display, progress: Progress, signals: StopSignals) -> int:
@@ -156,6 +160,8 @@ def _watch(search: Search, display: Display, signals: StopSignals) -> Exception 
         except Exception as error:
             failed.append(error)
 
+    if search.proposals.finished:
+        return None
     thread = threading.Thread(target=fit, name="search", daemon=True)
 
     def ask_to_stop() -> None:
@@ -216,4 +222,7 @@ def _fit(search: Search) -> Any:
             verbose=0,
         ),
     )
-    return tuner.fit()
+    try:
+        return tuner.fit()
+    finally:
+        shutil.rmtree(search.plan.run / "ray", ignore_errors=True)

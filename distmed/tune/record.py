@@ -88,6 +88,7 @@ class Record:
         self.path = path
         self.clock = clock
         self.trials: dict[int, Trial] = {}
+        self._writes = False
         for event in _lines(path):
             self._take(event)
         for trial in self.trials.values():
@@ -125,6 +126,9 @@ class Record:
 
     def _write(self, event: str, number: int, **fields: Any) -> None:
         line = {"event": event, "trial": number, "time": round(self.clock(), 3), **fields}
+        if not self._writes:
+            _cut_back(self.path)
+            self._writes = True
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
@@ -189,12 +193,13 @@ def _pause(trial: Trial, at: float | None) -> None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines; one that a kill cut short is taken away, so that the next begins on a line of its own."""
-    if not path.exists():
-        return []
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if len(whole) < len(text):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    """The whole lines; one that a kill cut short is passed over."""
+    text = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+
+
+def _cut_back(path: Path) -> None:
+    """Take a line away that a kill cut short, so that the next begins on a line of its own."""
+    if path.exists():
+        text = path.read_bytes()
+        os.truncate(path, text.rfind(b"\n") + 1)

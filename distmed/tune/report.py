@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from distmed.tune.search import Search
     from distmed.tune.selection import Rank
 
-PAGE = Environment(autoescape=True).from_string(
+
+def _shown(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+ENVIRONMENT = Environment(autoescape=True)
+ENVIRONMENT.filters["figure"] = _shown
+PAGE = ENVIRONMENT.from_string(
     """\
 <!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Search {{ name }}</title>
@@ -46,7 +53,7 @@ by trial {{ best.trials[0] }}{% if untuned %}; the recipe as it was: <b>{{ "%.4f
 ({{ "%+.4f"|format(d.low) }} … {{ "%+.4f"|format(d.high) }}){% endif %}</td></tr>{% endfor %}</table>{% endif %}
 <h2>The winner</h2>
 <table><tr><th>key</th><th>value</th></tr>
-{% for key, value in best.setting.items() %}<tr><td>{{ key }}</td><td>{{ value }}</td></tr>{% endfor %}</table>
+{% for key, value in best.setting.items() %}<tr><td>{{ key }}</td><td>{{ value|figure }}</td></tr>{% endfor %}</table>
 {% for title, picture, said in pictures %}<h2>{{ title }}</h2><p class="said">{{ said }}</p>{{ picture|safe }}{% endfor %}
 <h2>Trials</h2>
 <table><tr>{% for column in columns %}<th>{{ column }}</th>{% endfor %}</tr>
@@ -55,13 +62,6 @@ by trial {{ best.trials[0] }}{% if untuned %}; the recipe as it was: <b>{{ "%.4f
 </body></html>
 """
 )
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-PAGE.environment.filters["figure"] = _shown
 
 
 def write_report(search: Search, ranks: Sequence[Rank], summary: dict[str, Any]) -> Path:

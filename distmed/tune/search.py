@@ -51,6 +51,7 @@ class Search:
             trial.number: int(_generation(plan, trial.number)) for trial in record.trials.values()
         }
         self.live: dict[str, int] = {}
+        self.pruned: set[int] = set()
 
     @property
     def trials(self) -> list[Trial]:
@@ -116,8 +117,7 @@ class Search:
             return {trial.number for trial in self.trials if trial.repeat == 0 and trial.state != "failed"}
         sign = 1 if self.mode == "min" else -1
         values = {trial.number: best.value for trial in self.trials if (best := trial.best(self.mode))}
-        best = min(values, key=lambda number: (sign * values[number], number), default=0)
-        return {0, best}
+        return {0, min(values, key=lambda number: (sign * values[number], number), default=0)}
 
     def clone(self, number: int, source: int, step: int, setting: Setting) -> str | None:
         """Say that a trial goes on as a copy; the source's checkpoint folder of that step, None if there is none."""
@@ -138,7 +138,7 @@ class Search:
         """Where a trial lies as it is now, and its recipe."""
         trial = self.record.trials[number]
         order = Order(number, trial.point, trial.repeat, trial.setting, self.generations.get(number, 0))
-        return trial_folder(self.plan.run, number, order.generation), trial_recipe(self.plan, order)
+        return trial_folder(self.plan.run, number, order.generation), trial_recipe(self.plan, self.space, order)
 
     def prune(self, keep: set[int]) -> None:
         """Take away the checkpoints of ended trials but those in `keep`."""
@@ -146,9 +146,10 @@ class Search:
         from distmed.train.job import checkpoint_root
 
         for trial in self.trials:
-            if trial.ended and trial.number not in keep:
+            if trial.ended and trial.number not in keep | self.pruned:
                 run, recipe = self.place(trial.number)
                 Storage.at(checkpoint_root(recipe, run)).remove()
+                self.pruned.add(trial.number)
 
     # ------------------------------------------------------------------ what the search has cost
 
@@ -186,7 +187,7 @@ class Asks(Searcher):
         super().__init__(metric="value", mode=search.mode)
         self.search = search
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         return self.search.propose(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

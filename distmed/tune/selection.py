@@ -101,6 +101,8 @@ def conclude(search: Search, job: Job, progress: Progress) -> None:
             _export(chosen, job, run / "best")
         summary["best"]["step"] = chosen.evaluation.step
         summary["test"] = _test(search, chosen, job, progress)
+    # Once more for all: a trial that was stopped may have written to its last checkpoint when it was taken away.
+    search.pruned.clear()
     search.prune(keep={winner.trials[0]})
     write_tables(search)
     run.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distmed.errors import UserError
@@ -56,7 +56,7 @@ class Space:
                 raise UserError(f"tune.space.{key}: nothing to choose from", "give `choice` at least one value")
         self.order = self._ordered()
         self.knobs = {key: self._normalized(key) for key in self.order}
-        self.untuned: Setting = {key: read(self.values, key) for key in self.order if self._wanted(key, {})}
+        self.untuned = self._there(self.values, [key for key in self.order if self._wanted(key, {})])
         self.initial = [self._checked_initial(setting) for setting in recipe.tune.initial]
 
     def recipe_of(self, setting: Mapping[str, Any]) -> Recipe:
@@ -171,9 +171,15 @@ class Space:
         except UserError as error:
             raise UserError(f"tune.initial: {error.message}", error.hint) from error
         full = {key: read(values, key) for key in self.order}
-        return {key: full[key] for key in self._active(full)}
+        return self._there(values, self._active(full))
 
     # ------------------------------------------------------------------ values
+
+    @staticmethod
+    def _there(values: dict[str, Any], keys: Collection[str]) -> Setting:
+        """What the recipe has at these keys; one below a section that is null is nowhere."""
+        sections = {key: key.rpartition(".")[0] for key in keys}
+        return {key: read(values, key) for key in keys if not sections[key] or read(values, sections[key]) is not None}
 
     def _wanted(self, key: str, setting: Mapping[str, Any]) -> bool:
         for other, wanted in self.knobs[key].when.items():

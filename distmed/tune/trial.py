@@ -28,16 +28,18 @@ from distmed.tune.space import Setting, Space
 
 LOOK_EVERY_S = 0.25
 ABORT_S = 10
+CONTROLLER_S = 120
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all trials of a search share. `at_once`: trials on this cluster at a time."""
+    """What all trials of a search share. `at_once`: trials on the cluster at a time, `per_host` of them on one host."""
 
     recipe: Recipe
     run: RunDir
     metric: str
     at_once: int
+    per_host: int
     environment: dict[str, str]
 
 
@@ -80,9 +82,9 @@ def trial_folder(run: RunDir, trial: int, generation: int = 0) -> RunDir:
     return RunDir(run / "trials" / (f"{trial:05d}" if generation == 0 else f"{trial:05d}.{generation}"))
 
 
-def trial_recipe(plan: Plan, order: Order) -> Recipe:
+def trial_recipe(plan: Plan, space: Space, order: Order) -> Recipe:
     """What `distmed train` would be given: the setting, its seed, and what is sought as the best checkpoint's metric."""
-    recipe = Space(plan.recipe).recipe_of(order.setting)
+    recipe = space.recipe_of(order.setting)
     folder = trial_folder(plan.run, order.trial, order.generation)
     checkpoint: dict[str, Any] = {"best": plan.metric}
     if plan.recipe.tune is not None and plan.recipe.tune.scheduler == "pbt":
@@ -103,7 +105,7 @@ class TrialRun:
 
     def __init__(self, plan: Plan, order: Order) -> None:
         self.plan, self.order = plan, order
-        self.recipe = trial_recipe(plan, order)
+        self.recipe = trial_recipe(plan, Space(plan.recipe), order)
         self.run = trial_folder(plan.run, order.trial, order.generation)
         self.logbook: Any = None
         self.job: Job | None = None
@@ -139,11 +141,21 @@ class TrialRun:
         if self.logbook is None:
             return
         logbook, self.logbook = self.logbook, None
-        if self.thread is not None and self.thread.is_alive():
-            _abort(ray.get(logbook.controller.remote()))
+        if self.thread is not None:
+            _abort(self._controller(logbook))
             self.thread.join(ABORT_S)
         ray.get(logbook.finish.remote(summary or {}))
         ray.kill(logbook)
+
+    def _controller(self, logbook: Any) -> Any:
+        """Ray Train's controller, None where it has ended; one that is about to start is waited for."""
+        deadline = time.monotonic() + CONTROLLER_S
+        while self.thread is not None and self.thread.is_alive() and time.monotonic() < deadline:
+            controller = ray.get(logbook.controller.remote())
+            if controller is not None:
+                return controller
+            time.sleep(LOOK_EVERY_S)
+        return None
 
     # ------------------------------------------------------------------ from start to end
 
@@ -173,7 +185,7 @@ class TrialRun:
 
         def fit() -> None:
             try:
-                workers.fit(job, logbook, callbacks, {"DISTMED_TRIALS_AT_ONCE": str(self.plan.at_once)})
+                workers.fit(job, logbook, callbacks, {"DISTMED_TRIALS_AT_ONCE": str(self.plan.per_host)})
             except Exception as error:
                 self.error = error
 
@@ -183,14 +195,13 @@ class TrialRun:
     def _make_job(self) -> Job:
         """Data, token counts and the built-in model are the search's, made by the first who needs them."""
         from distmed.session import on_gpu
-        from distmed.train.preparation import check_inputs, make_job
+        from distmed.train.preparation import make_job
         from distmed.train.progress import Progress
 
         shared = self.plan.run
-        with Path(os.devnull).open("w") as nowhere, _alone(shared / "data.lock"):
-            check_inputs(self.recipe, self.run, resume=True)
-            job = make_job(self.recipe, shared, gpu=on_gpu(), resume=False, progress=Progress(nowhere, live=False))
-        return replace(job, run=self.run)
+        with Path(os.devnull).open("w") as nowhere, _alone(shared.data / ".lock"):
+            progress = Progress(nowhere, live=False)
+            return replace(make_job(self.recipe, shared, gpu=on_gpu(), resume=False, progress=progress), run=self.run)
 
     def _take(self, event: dict[str, Any]) -> dict[str, Any] | None:
         assert self.job is not None
@@ -227,10 +238,14 @@ class TrialRun:
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """One trial of this host at a time."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """One trial of this host at a time; what it writes holds the text of patients, and is for this user's eyes alone."""
+    before = os.umask(0o077)
+    try:
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    finally:
+        os.umask(before)
 
 
 def _tells_controller(logbook: Any) -> Any:

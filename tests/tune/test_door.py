@@ -1,7 +1,8 @@
-"""Whole searches as a user starts them, on the built-in tiny model with a few steps. Each is a process with a Ray of its own."""
+"""Whole searches as a user starts them: the built-in tiny model, a few steps, a process and a Ray of its own for each."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -19,7 +21,7 @@ from distmed.tune.record import Record
 from tests.tune.conftest import SMALL, TuneDoor, changed
 
 pytestmark = pytest.mark.slow
-LIMIT_S = 400
+LIMIT_S = 500
 
 
 def finished(process: subprocess.Popen[str], status: int = 0) -> str:
@@ -43,6 +45,16 @@ def wait_for(run: Path, what: str, process: subprocess.Popen[str]) -> dict[str, 
                     return json.loads(line)
         time.sleep(0.2)
     raise AssertionError(f"no {what}: {process.communicate(timeout=10)[0] if process.poll() is not None else ''}")
+
+
+def processes(folder: Path, name: str) -> list[psutil.Process]:
+    """Those of this test's Ray whose title has `name`: they stay in the folder that the search was started in."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if name in " ".join(process.cmdline()) and Path(process.cwd()) == folder:
+                found.append(process)
+    return found
 
 
 def test_a_search_leaves_a_recipe_a_model_a_table_and_a_report(door: TuneDoor) -> None:
@@ -106,6 +118,53 @@ def test_a_trial_whose_loss_is_not_finite_fails_alone(door: TuneDoor) -> None:
     assert [trial["state"] for trial in trials][:1] == ["done"]
     failed = [trial for trial in trials if trial["state"] == "failed"]
     assert len(failed) == 1 and "not finite" in failed[0]["cause"]
+
+
+def test_a_stopped_trial_gives_its_workers_to_the_next(door: TuneDoor) -> None:
+    """With one place, the second trial can evaluate only on the place of the first, which would have had 2,000 steps."""
+    values = changed(
+        SMALL,
+        train={**SMALL["train"], "max_steps": 2000, "eval_every": 2},
+        optimizer={"lr": 1e-3},
+        tune__metric="eval/loss",
+        tune__scheduler="asha",
+        tune__trials=4,
+        tune__concurrency=2,
+        tune__space={"optimizer.lr": {"choice": [1e-9, 1e-3]}},
+        tune__initial=[{"optimizer.lr": 1e-9}] * 3,
+        tune__reduction=2,
+    )
+    run = door.folder / "runs" / "small"
+    process = door.start(values)
+    end = wait_for(run, "end", process)
+    assert end["state"] == "stopped"
+    began = time.monotonic()
+    while len(processes(door.folder, "ray::RayTrainWorker")) > 2 or Record(run / "search.jsonl").trials.keys() < {
+        0,
+        1,
+        2,
+    }:
+        assert time.monotonic() - began < 60
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    finished(process, status=130)
+    assert not processes(door.folder, "ray::")
+
+
+@pytest.mark.parametrize("who", ["ray::RayTrainWorker", "Trainable"])
+def test_a_trial_goes_on_when_a_process_of_it_is_killed(door: TuneDoor, who: str) -> None:
+    values = changed(SMALL, train__max_steps=40, tune__trials=1, checkpoint__every=4)
+    run = door.folder / "runs" / "small"
+    process = door.start(values)
+    wait_for(run, "evaluation", process)
+    for victim in processes(door.folder, who):
+        victim.kill()
+    finished(process)
+    trial = table(run)[0]
+    assert (trial["state"], trial["steps"]) == ("done", "40")
+    assert trial["retries"] == ("0" if who == "ray::RayTrainWorker" else "1")
+    steps = [json.loads(line)["step"] for line in (run / "trials" / "00000" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps)) and steps[-1] == 40
 
 
 def test_a_budget_that_ends_before_the_first_evaluation_is_named(door: TuneDoor) -> None:

@@ -138,3 +138,9 @@ def test_an_initial_setting_is_checked_as_a_recipe_and_completed() -> None:
         Space(recipe(knobs, initial=[{"train.loss": "focal"}]))
     with pytest.raises(UserError, match=r"tune.initial: optimizer.lr"):
         Space(recipe(knobs, initial=[{"optimizer.lr": -1}]))
+
+
+def test_a_knob_below_a_section_that_the_recipe_leaves_out_is_no_part_of_the_recipe_itself() -> None:
+    space = Space(recipe({"model.lora.rank": {"choice": [4, 8]}, "optimizer.warmup": {"uniform": [0, 0.2]}}))
+    assert space.untuned == {"optimizer.warmup": 0.05}
+    assert space.recipe_of(space.untuned).model.lora is None

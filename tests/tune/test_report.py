@@ -1,0 +1,93 @@
+"""The report and the table of a simulated search."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from distmed.rundir import RunDir
+from distmed.tune.importance import importance
+from distmed.tune.report import write_report
+from distmed.tune.selection import ranking
+from distmed.tune.space import Space
+from distmed.tune.table import write_tables
+from tests.tune.simulated import recipe_with, search
+
+
+def searched(folder: Path, trials: int = 25, **tune: Any) -> Any:
+    """What the report reads of a search."""
+    recipe = recipe_with(trials=trials, **tune)
+    found = search(recipe, folder, seed=1)
+    run = RunDir(folder / "run")
+    run.path.mkdir()
+    in_order = [found.record.trials[number] for number in sorted(found.record.trials)]
+    plan = SimpleNamespace(run=run, metric="diag/macro_f1", recipe=recipe)
+    return SimpleNamespace(trials=in_order, mode="max", plan=plan, space=Space(recipe), seed=1, tune=recipe.tune)
+
+
+def summary(of: Any) -> tuple[Any, dict[str, Any]]:
+    ranks = ranking(of.trials, mode="max", seeds=1)
+    best = {"value": ranks[0].mean, "sd": None, "trials": ranks[0].trials, "setting": ranks[0].setting}
+    test = {
+        "source": "dev <b>.jsonl",
+        "metric": "macro_f1",
+        "winner": {"value": 0.6, "low": 0.5, "high": 0.7},
+        "against_untuned": {"difference": {"value": 0.05, "low": 0.01, "high": 0.09}},
+    }
+    counts = {state: sum(trial.state == state for trial in of.trials) for state in ("done", "stopped", "failed")}
+    return ranks, {
+        "best": best,
+        "untuned": {"value": 0.4},
+        "trials": counts,
+        "accelerator_hours": 1.5,
+        "ended_by": None,
+        "test": [test],
+    }
+
+
+def test_the_report_shows_every_trial_and_asks_the_network_for_nothing(tmp_path: Path) -> None:
+    of = searched(tmp_path)
+    page = write_report(of, *summary(of)).read_text()
+    assert page.count("<svg") == 6
+    assert page.count('<tr class="done">') + page.count('<tr class="stopped">') == 25
+    assert not re.findall(r'(?:src|href)="(?!#)', page.replace('xlink:href="#', ""))
+    assert "dev &lt;b&gt;.jsonl" in page
+    assert "0.5000 … 0.7000" in page
+
+
+def test_the_learning_rate_is_found_to_matter_most(tmp_path: Path) -> None:
+    of = searched(tmp_path, trials=40, search="random", scheduler="none")
+    shares = importance(of.space, of.trials, mode="max", seed=1)
+    assert next(iter(shares)) == "optimizer.lr"
+    assert sum(shares.values()) == pytest.approx(1.0)
+
+
+def test_too_few_trials_say_nothing_about_importance(tmp_path: Path) -> None:
+    of = searched(tmp_path, trials=2)
+    assert importance(of.space, of.trials, mode="max", seed=1) == {}
+    assert "Too few settings" in write_report(of, *summary(of)).read_text()
+
+
+def test_both_tables_hold_a_row_a_trial(tmp_path: Path) -> None:
+    of = searched(tmp_path, trials=6)
+    write_tables(of)
+    csv, parquet = pd.read_csv(of.plan.run / "trials.csv"), pd.read_parquet(of.plan.run / "trials.parquet")
+    assert list(csv.columns) == list(parquet.columns)
+    assert list(csv["trial"]) == list(parquet["trial"]) == list(range(6))
+    assert {"state", "metric", "steps", "seconds", "optimizer.lr"} <= set(csv.columns)
+
+
+def test_choices_of_several_types_make_a_table(tmp_path: Path) -> None:
+    space = {
+        "optimizer.max_grad_norm": {"choice": [None, 1.0]},
+        "model.lora": {"choice": [None, {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": "all-linear"}]},
+        "optimizer.warmup": {"choice": [0.05, 10]},
+    }
+    of = searched(tmp_path, trials=8, space=space)
+    write_tables(of)
+    assert len(pd.read_parquet(of.plan.run / "trials.parquet")) == 8
