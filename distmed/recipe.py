@@ -217,7 +217,7 @@ class Cluster(Section):
 
 
 class Choice(Section):
-    chat: Literal["auto", "on", "off"] = Field("auto", description="Ask in a chat; auto: if the model has a template.")
+    chat: Literal["auto", "always", "never"] = Field("auto", description="As a chat; auto: if the model has a template.")
     letter_prompt: str | None = Field(None, description="Jinja over `question` and `options`; null: built in.")
     text_prompt: str | None = Field(None, description="The same for scoring options by their text; null: built in.")
     answers: list[str] = Field(["yes", "no", "maybe"], description="How a question without options is answered.")

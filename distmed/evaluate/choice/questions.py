@@ -49,7 +49,7 @@ class Questions:
 
     def __init__(self, settings: Choice, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self.chat = settings.chat == "on" or (settings.chat == "auto" and brings_chat_template(tokenizer))
+        self.chat = settings.chat == "always" or (settings.chat == "auto" and brings_chat_template(tokenizer))
         built_in = CHAT if self.chat else PLAIN
         self.words = tuple(settings.answers)
         self.sources: dict[Mode, str] = {

@@ -86,7 +86,7 @@ def loaded(tokenizer_folder: Path) -> Callable[..., Loaded]:
             "task": "generate",
             "model": {"path": str(tokenizer_folder)},
             "data": {"train": [{"source": "-"}], "seq_len": seq_len},
-            "choice": {"chat": "off", **choice},
+            "choice": {"chat": "never", **choice},
         }
         return Loaded(Diagnoser(hf).eval(), tokenizer, torch.device("cpu"), "generate", [], [], check(values), budget)
 

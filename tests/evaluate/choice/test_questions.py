@@ -21,7 +21,7 @@ ABSTRACT = Case(id="p", kind="choice", group="p", text="Does it help?", label="m
 
 
 def test_letters_are_asked_as_the_harness_asks_mmlu(loaded: Make, questions: list[Case]) -> None:
-    question = Questions(Choice(chat="off"), loaded().tokenizer).ask("letter", questions[0], [])
+    question = Questions(Choice(chat="never"), loaded().tokenizer).ask("letter", questions[0], [])
     assert question.prompt == (
         "Which drug is given first for anaphylaxis?\nA. Adrenaline\nB. Atenolol\nC. Aspirin\nD. Insulin\nAnswer:"
     )
@@ -29,7 +29,7 @@ def test_letters_are_asked_as_the_harness_asks_mmlu(loaded: Make, questions: lis
 
 
 def test_texts_are_asked_as_the_harness_asks_head_qa(loaded: Make, questions: list[Case]) -> None:
-    question = Questions(Choice(chat="off"), loaded().tokenizer).ask("text", questions[2], questions[:1])
+    question = Questions(Choice(chat="never"), loaded().tokenizer).ask("text", questions[2], questions[:1])
     assert question.prompt == (
         "Question: Which drug is given first for anaphylaxis?\nAnswer: Adrenaline\n\n"
         "Question: A man has fever, a new murmur and splinter hemorrhages. What is it?\nAnswer:"
@@ -39,7 +39,7 @@ def test_texts_are_asked_as_the_harness_asks_head_qa(loaded: Make, questions: li
 
 def test_in_a_chat_letters_are_asked_as_in_training(loaded: Make, questions: list[Case]) -> None:
     model = loaded()
-    asked = Questions(Choice(chat="on"), model.tokenizer).ask("letter", questions[0], [])
+    asked = Questions(Choice(chat="always"), model.tokenizer).ask("letter", questions[0], [])
     trained = Prompt("generate", model.recipe.data).messages(questions[0])
     render = model.tokenizer.apply_chat_template
     assert asked.prompt == render(trained[:-1], tokenize=False, add_generation_prompt=True)
@@ -48,14 +48,14 @@ def test_in_a_chat_letters_are_asked_as_in_training(loaded: Make, questions: lis
 
 
 def test_in_a_chat_examples_are_earlier_turns(loaded: Make, questions: list[Case]) -> None:
-    prompt = Questions(Choice(chat="on"), loaded().tokenizer).ask("letter", questions[0], questions[1:3]).prompt
+    prompt = Questions(Choice(chat="always"), loaded().tokenizer).ask("letter", questions[0], questions[1:3]).prompt
     assert prompt.count("<|user|>") == 3
     assert prompt.count("<|assistant|>\nB") == 1
     assert prompt.count("<|assistant|>\nC") == 1
 
 
 def test_a_question_without_options_is_answered_in_words(loaded: Make) -> None:
-    asked = Questions(Choice(chat="off"), loaded().tokenizer).ask("letter", ABSTRACT, [])
+    asked = Questions(Choice(chat="never"), loaded().tokenizer).ask("letter", ABSTRACT, [])
     assert asked == Question("Does it help?\nAnswer:", (" yes", " no", " maybe"))
 
 
@@ -67,7 +67,7 @@ def test_rotations_show_each_option_at_each_place_once() -> None:
 
 
 def test_a_template_of_the_recipe_is_used(loaded: Make, questions: list[Case]) -> None:
-    settings = Choice(chat="off", letter_prompt="{{ options[0][1] }} or {{ options[1][1] }}? {{ question }} ->")
+    settings = Choice(chat="never", letter_prompt="{{ options[0][1] }} or {{ options[1][1] }}? {{ question }} ->")
     asked = Questions(settings, loaded().tokenizer).ask("letter", questions[0], [])
     assert asked.prompt == "Adrenaline or Atenolol? Which drug is given first for anaphylaxis? ->"
 
@@ -108,7 +108,7 @@ def test_a_prompt_begins_but_never_ends_with_a_special_token(loaded: Make) -> No
 
 def test_a_chat_gets_no_second_beginning(loaded: Make, questions: list[Case]) -> None:
     tokenizer = loaded().tokenizer
-    asked = Questions(Choice(chat="on"), tokenizer).ask("letter", questions[0], [])
+    asked = Questions(Choice(chat="always"), tokenizer).ask("letter", questions[0], [])
     for chat in (True, False):
         ((request, *_),) = Splitter(tokenizer, chat=chat)([asked])
         assert request.prompt.count(tokenizer.bos_token_id) == 1
