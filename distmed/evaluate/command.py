@@ -26,7 +26,7 @@ DONE, INTERRUPTED = 0, 130
 WORK, LOG = "parts", "log.txt"
 CALIBRATION = "calibration.json"
 LATENCY_CASES = 20
-SHOWN = ("top1", "top3", "macro_f1", "balanced_accuracy", "auroc_macro", "ece", "brier")
+SHOWN = ("top1", "top3", "macro_f1", "balanced_accuracy", "auroc_macro", "ece", "ece_mass", "brier")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from distmed.evaluate.bootstrap import bootstrapped, draws
 from distmed.evaluate.figure import proportion
 
 SEED = 1
-CASES = 200
+CASES = 100
 """At most so many cases are put again in each way: a fixed few, chosen by the hash of their ids."""
 
 Perturb = Callable[[Case, int], Case | None]

@@ -116,10 +116,15 @@ def rows(cases: list[Case], table: pa.Table, opened: Opened, learned: dict[str, 
 def _cases(data: str, format: str | None) -> list[Case]:
     from distmed.cases.read import CaseReader
     from distmed.evaluate.integrity import check_ids
+    from distmed.prepare.manifest import MANIFEST, Manifest
+    from distmed.prepare.shards import read_cases_of
     from distmed.recipe import Source
 
-    source = Source(source=data, format=format) if format else Source(source=data)
-    cases = list(CaseReader(source, labels="optional"))
+    if (Path(data) / MANIFEST).is_file():
+        cases = list(read_cases_of(Manifest.read(Path(data))))
+    else:
+        source = Source(source=data, format=format) if format else Source(source=data)
+        cases = list(CaseReader(source, labels="optional"))
     check_ids(cases, data)
     return cases
 

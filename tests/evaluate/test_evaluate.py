@@ -222,15 +222,3 @@ def test_perturbed_cases_are_put_again_and_flips_counted(door: Door, tiny, dev):
 
 def test_hashed_ids_do_not_tell_the_id():
     assert len(hashed("patient 7")) == 10 and "7" != hashed("patient 7") != hashed("patient 8")
-
-
-@pytest.mark.slow
-def test_two_scorers_under_ray_say_the_same_as_one_here(tiny, dev, tmp_path, monkeypatch, capfd, door: Door):
-    whole = door.evaluate(tiny("classify"), dev, *FORMAT)
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pool, "UNIT", 8)
-    under_ray = Door(tmp_path, capfd)
-    under_ray.out = tmp_path / "ray"
-    again = under_ray.evaluate(tiny("classify"), dev, *FORMAT, "--num-workers", "2")
-    assert again == whole
