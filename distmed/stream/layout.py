@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,15 +91,21 @@ def laid_out(plan: StreamPlan, pool: Pool, epoch: int, folder: Path, processes: 
         dealt = _dealt(plan, pool, epoch)
         counts_V, facts = _pack_all(plan, pool, epoch, dealt, processes)
         _check(plan, facts)
-        ends_V = np.concatenate([np.cumsum(counts_V[a:b]) for a, b in _runs(dealt.lanes_N1)])
-        header = np.array([len(dealt.entries), len(counts_V), len(dealt.lanes_N1) - 1])
-        _write(path, np.concatenate([header, dealt.entries, dealt.windows_V1, dealt.lanes_N1, ends_V]).astype("<i8"))
-        _write(facts_path, json.dumps({"sequences": int(counts_V.sum()), **asdict(facts)}).encode())
+        sequences = save(path, dealt, counts_V)
+        _write(facts_path, json.dumps({"sequences": sequences, **asdict(facts)}).encode())
     values: dict[str, Any] = json.loads(facts_path.read_text(encoding="utf-8"))
     sequences = values.pop("sequences")
     facts = Facts(**values)
     _check(plan, facts)
     return path, sequences, facts
+
+
+def save(path: Path, dealt: Dealt, counts_V: Ints) -> int:
+    """Write what `Layout` maps, with the number of sequences of each window; how many there are in all."""
+    ends_V = np.concatenate([np.cumsum(counts_V[a:b]) for a, b in pairwise(dealt.lanes_N1.tolist())])
+    header = np.array([len(dealt.entries), len(counts_V), len(dealt.lanes_N1) - 1])
+    _write(path, np.concatenate([header, dealt.entries, dealt.windows_V1, dealt.lanes_N1, ends_V]).astype("<i8"))
+    return int(counts_V.sum())
 
 
 def _dealt(plan: StreamPlan, pool: Pool, epoch: int) -> Dealt:
@@ -114,8 +121,8 @@ def _dealt(plan: StreamPlan, pool: Pool, epoch: int) -> Dealt:
 
 def _pack_all(plan: StreamPlan, pool: Pool, epoch: int, dealt: Dealt, processes: int) -> tuple[Ints, Facts]:
     windows = len(dealt.windows_V1) - 1
-    workers = min(processes, len(dealt.entries) if plan.sampling == "balanced" else plan_rows(plan, pool))
-    with worker_pool(None, min(processes, workers // ROWS_PER_PROCESS)) as pack_pool:
+    rows = sum(plan.manifests[s].rows for s in pool.sources)
+    with worker_pool(None, min(processes, rows // ROWS_PER_PROCESS)) as pack_pool:
         step = max(1, -(-windows // (8 * pack_pool.workers)))
         results = list(pack_pool.map(_pack_some, _tasks(plan, pool, epoch, dealt, min(step, 512))))
     facts = Facts()
@@ -124,10 +131,6 @@ def _pack_all(plan: StreamPlan, pool: Pool, epoch: int, dealt: Dealt, processes:
     if plan.sampling == "balanced":
         facts = _facts_of_all(plan, pool, epoch)
     return np.concatenate([counts for counts, _ in results]), facts
-
-
-def plan_rows(plan: StreamPlan, pool: Pool) -> int:
-    return sum(plan.manifests[s].rows for s in pool.sources)
 
 
 def _tasks(plan: StreamPlan, pool: Pool, epoch: int, dealt: Dealt, step: int) -> Iterator[_Task]:
@@ -197,10 +200,6 @@ def _check(plan: StreamPlan, facts: Facts) -> None:
             f"{', '.join(names)}{', …' if facts.mute > len(names) else ''}",
             "raise data.seq_len, or take these cases out" + (", or set data.long_cases=drop" if plan.train else ""),
         )
-
-
-def _runs(bounds: Ints) -> Sequence[tuple[int, int]]:
-    return list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
 
 
 def _write(path: Path, content: bytes | NDArray[Any]) -> None:

@@ -269,3 +269,26 @@ def test_a_crash_of_the_machine_costs_what_had_not_reached_the_disk(tmp_path: Pa
         out.append("x.i4", np.full(5, 7, "<i4"))
         out.finish({})
     assert np.fromfile(tmp_path / "a" / "x.i4", "<i4").tolist() == [0] * 5 + [1] * 5 + [7] * 5
+
+
+@pytest.mark.slow
+def test_ray_tasks_count_what_one_process_counts(
+    recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster of several hosts; here one host plays it."""
+    import ray
+
+    from distmed import session
+    from distmed.stream import pools
+
+    monkeypatch.setattr(counts, "ROWS_PER_PROCESS", 50)
+    alone = plan_of(recipe(), cache=tmp_path / "one")
+    with session.connected():
+        monkeypatch.setattr(pools, "_cluster_cpus", lambda: 2)
+        together = plan_of(recipe(), cache=tmp_path / "two", processes=2)
+        assert ray.is_initialized()
+    for one, two in zip(chain(*alone.token_folders), chain(*together.token_folders), strict=True):
+        assert one.name == two.name
+        for name in ("ids.i4", "offsets.i8", "starts.i4"):
+            assert (one / name).read_bytes() == (two / name).read_bytes()
+    assert alone.identity == together.identity

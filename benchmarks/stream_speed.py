@@ -1,0 +1,136 @@
+"""One way to read, tokenise and mix a data set, measured on one core: started by benchmarks/stream.py in a process of its own.
+
+    python benchmarks/stream_speed.py PATH WORK DATASET SECONDS
+
+prints one line of JSON: tokens, wall seconds, seconds of the CPU (all threads), after a warm-up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import stream_data
+
+WARM_UP_S = 2.0
+SHUFFLE_BUFFER = 10_000
+BATCH = 100
+"""Of `map`: larger ones are no faster, and a measurement must not end within one."""
+
+
+def main() -> None:
+    path, work, name, seconds = sys.argv[1], Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    print(json.dumps(measure(PATHS[path](work, name), seconds)), flush=True)
+    os._exit(0)  # an interleaved stream of `datasets` takes seconds to close
+
+
+def measure(counts: Iterator[int], seconds: float) -> dict[str, float]:
+    """Tokens of a stream from its warm-up on, for so many seconds of the CPU or to its end."""
+    setup = time.process_time()
+    tokens, first = 0, 0.0
+    started: tuple[float, float] | None = None
+    for count in counts:
+        cpu = time.process_time()
+        first = first or cpu - setup
+        if started is None:
+            # A short stream is measured from its first item on.
+            if cpu - setup - first >= WARM_UP_S:
+                started, tokens = (time.perf_counter(), cpu), 0
+                continue
+        elif cpu - started[1] >= seconds:
+            break
+        tokens += count
+    if started is None:
+        raise SystemExit("the stream ended within the warm-up")
+    return {
+        "tokens": tokens,
+        "wall_s": time.perf_counter() - started[0],
+        "cpu_s": time.process_time() - started[1],
+        "first_s": first,
+    }
+
+
+def floor(work: Path, name: str) -> Iterator[int]:
+    """Row groups read by pyarrow, tokenised by `tokenizers`, in order: nothing can be faster without keeping ids."""
+    import pyarrow.parquet as pq
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(work / "model" / "tokenizer.json"))
+    special = stream_data.TASK[name] == "classify"
+    while True:
+        for path in sorted((work / name).glob("*.parquet")):
+            file = pq.ParquetFile(path)
+            for group in range(file.num_row_groups):
+                texts = file.read_row_group(group)["text"].to_pylist()
+                yield sum(len(e.ids) for e in tokenizer.encode_batch_fast(texts, add_special_tokens=special))
+
+
+def ours(work: Path, name: str) -> Iterator[int]:
+    """Mixture, shuffle, packing, tensors; rows read and tokenised as they come."""
+    yield from _steps(work, name, "counts")
+
+
+def cached(work: Path, name: str) -> Iterator[int]:
+    """The same from kept token ids."""
+    yield from _steps(work, name, "ids")
+
+
+def _steps(work: Path, name: str, keep: str) -> Iterator[int]:
+    from distmed.stream.stream import Stream
+
+    plan = stream_data.plan(work, name, weighted=True, data={"token_cache": keep}, train={"max_steps": 3000})
+    stream = Stream(plan, stream_data.tokenizer(work), 0, 1)
+    for step in stream.steps(0, prefetch=False):
+        yield step.tokens
+
+
+def counting(work: Path, name: str) -> Iterator[int]:
+    """The counting pass that keeps ids, from nothing."""
+    from distmed.stream.counts import Counting, Task, count_group
+    from distmed.stream.encode import Encode
+
+    recipe = stream_data.recipe(name)
+    how = Counting(Encode(recipe, stream_data.tokenizer(work), {}), "bench", work, train=True)
+    out = work / "counting.ids"
+    while True:
+        with out.open("wb") as file:
+            for manifest in stream_data.manifests(work, name):
+                for shard, group, _ in manifest.row_groups:
+                    (block,) = count_group(how.encode, Task(manifest, shard, group, (0,), True, False))
+                    file.write(block.ids.tobytes())
+                    yield len(block.ids)
+
+
+def datasets(work: Path, name: str) -> Iterator[int]:
+    """Hugging Face `datasets`: streamed, interleaved by weight, shuffled in a buffer, tokenised by `map` in batches."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from datasets import interleave_datasets, load_dataset
+
+    tokenizer = stream_data.tokenizer(work)
+    special = stream_data.TASK[name] == "classify"
+    sources = [
+        load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+        for path in sorted((work / name).glob("*.parquet"))
+    ]
+    mixed = interleave_datasets(
+        sources, probabilities=list(stream_data.WEIGHTS[name]), seed=1, stopping_strategy="all_exhausted"
+    ).shuffle(seed=1, buffer_size=SHUFFLE_BUFFER)
+    encoded = mixed.map(
+        lambda batch: tokenizer(batch["text"], add_special_tokens=special, return_attention_mask=False),
+        batched=True,
+        batch_size=BATCH,
+        remove_columns=["text"],
+    )
+    for row in encoded:
+        yield len(row["input_ids"])
+
+
+PATHS = {"floor": floor, "ours": ours, "cached": cached, "counting": counting, "datasets": datasets}
+
+if __name__ == "__main__":
+    main()
