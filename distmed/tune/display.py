@@ -62,7 +62,7 @@ class Display:
                 self._console.print(Text(self._line(trial)), soft_wrap=True)
 
     def _line(self, trial: Trial) -> str:
-        parts = [f"trial {trial.number}", trial.state, _setting(trial.setting)]
+        parts = [f"trial {trial.number}", trial.state, setting_text(trial.setting)]
         if trial.evaluations:
             parts += [f"step {trial.step}", f"{trial.evaluations[-1].value:.4f}", f"best so far {self._best()}"]
         return "  ".join([*parts, trial.cause] if trial.cause else parts)
@@ -115,7 +115,8 @@ def _signs(trial: Trial) -> tuple[Any, ...]:
     return trial.state, trial.step, trial.retries, len(trial.phases)
 
 
-def _setting(setting: dict[str, Any]) -> str:
+def setting_text(setting: dict[str, Any]) -> str:
+    """`lr=0.0003 warmup=0.1`: the last part of each key is enough for a person."""
     return " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in setting.items())
 
 

@@ -17,6 +17,7 @@ from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.train.job import checkpoint_root
 from distmed.tune.copying import link
+from distmed.tune.display import setting_text
 from distmed.tune.record import Evaluation, Trial
 from distmed.tune.space import Setting
 from distmed.tuning import Change
@@ -196,7 +197,8 @@ def _test(search: Search, chosen: Chosen, job: Job, progress: Progress) -> list[
 def _tell(search: Search, ranks: list[Rank], summary: dict[str, Any], report: Path, progress: Progress) -> None:
     winner, untuned = ranks[0], summary["untuned"]
     spread = f" ± {winner.sd:.4f}" if winner.sd is not None else ""
-    progress.note(f"best {search.plan.metric} {winner.mean:.4f}{spread}: trial {winner.trials[0]}, {winner.setting}")
+    found = f"{search.plan.metric} {winner.mean:.4f}{spread}"
+    progress.note(f"best {found}: trial {winner.trials[0]}, {setting_text(winner.setting)}")
     if untuned is not None:
         progress.note(f"the recipe as it was: {untuned['value']:.4f}")
     for test in summary.get("test", []):

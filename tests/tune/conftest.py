@@ -21,8 +21,8 @@ SMALL: dict[str, Any] = {
     "task": "classify",
     "model": {"path": "builtin:tiny-llama", "init": "random"},
     "data": {
-        "train": [{"source": "builtin:patients/train", "limit": 60}],
-        "eval": [{"source": "builtin:patients/eval", "limit": 20}],
+        "train": [{"source": "builtin:patients/train", "limit": 100}],
+        "eval": [{"source": "builtin:patients/eval", "limit": 30}],
         "seq_len": 128,
     },
     "train": {"max_steps": 4, "global_batch": 4, "micro_batch": 4, "log_every": 1, "eval_every": 2},
