@@ -14,7 +14,8 @@ import torch
 from distmed.errors import UserError, one_of
 from distmed.model.diagnoser import Diagnoser
 from distmed.model.folder import weight_files
-from distmed.model.lora import with_lora
+from distmed.model.lora import freeze, with_lora
+from distmed.model.streaming import partition, places, stored_tensors, without_data
 from distmed.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -67,34 +68,85 @@ def load_model(
     # A head over other labels means nothing here, even where their number is the same.
     skip = () if list(config.id2label.values()) == labels else HEADS
     _fit(config, recipe, labels, label_names)
+    tokenizer = load_tokenizer(folder, trust_remote_code=recipe.model.trust_remote_code)
+    rows = max(len(tokenizer), config.get_text_config().vocab_size)
     classify = recipe.task == "classify"
     auto = transformers.AutoModelForSequenceClassification if classify else transformers.AutoModelForCausalLM
     with torch.device("meta"):
         architecture = type(auto.from_config(config, **options))
 
     partitioned = ds_config.get("zero_optimization", {}).get("stage", 0) == 3
-    # transformers looks for this object while it builds a model, and partitions at once if it is there.
-    alive = HfDeepSpeedConfig(ds_config) if partitioned else None
-    options["dtype"] = torch.bfloat16 if ds_config.get("bf16", {}).get("enabled") else torch.float32
+    dtype = torch.bfloat16 if ds_config.get("bf16", {}).get("enabled") else torch.float32
     torch.manual_seed(recipe.train.seed)
+    hf: Any
+    if partitioned:
+        config.get_text_config().vocab_size = rows
+        hf, fresh = _partitioned(architecture, config, recipe, folder, ds_config, dtype, skip)
+    elif recipe.model.init == "random":
+        hf, fresh = auto.from_config(config, **options, dtype=dtype), set()
+    else:
+        hf, fresh = _whole(architecture, config, folder, dtype, skip)
+    if rows > hf.get_input_embeddings().num_embeddings:
+        hf.resize_token_embeddings(rows, mean_resizing=False)
     if recipe.model.init == "random":
-        hf = auto.from_config(config, **options)
         fresh = _outside_backbone(hf) if classify else set()
     else:
-        hf, info = architecture.from_pretrained(
-            None, config=config, state_dict=_state_dict(folder, skip), dtype=options["dtype"], output_loading_info=True
-        )
-        fresh = set(info["missing_keys"])
         _check_fresh(hf, folder, fresh, classify)
-    hf.config.pad_token_id = load_tokenizer(folder, trust_remote_code=recipe.model.trust_remote_code).pad_token_id
+    # transformers and peft look for this object when they touch partitioned weights.
+    alive = HfDeepSpeedConfig(ds_config) if partitioned else None
+    hf.config.pad_token_id = tokenizer.pad_token_id
     if recipe.train.activation_checkpointing:
         hf.gradient_checkpointing_enable({"use_reentrant": False})
     if recipe.model.lora:
         head = _outside_backbone(hf) if classify else set()
         hf = with_lora(hf, recipe.model.lora, trained_in_full=head | fresh)
         fresh = {name for name, _ in hf.named_parameters() if ".modules_to_save." in name}
+    if recipe.model.freeze:
+        freeze(hf, recipe.model.freeze)
     del alive
     return Diagnoser(hf if partitioned else hf.to(device), frozenset(f"hf.{name}" for name in fresh))
+
+
+def _partitioned(
+    architecture: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    recipe: Recipe,
+    folder: Path,
+    ds_config: dict[str, Any],
+    dtype: torch.dtype,
+    skip: tuple[str, ...],
+) -> tuple[PreTrainedModel, set[str]]:
+    """The model under ZeRO-3, each worker with its partition, and the names of what is fresh."""
+    from transformers.integrations import HfDeepSpeedConfig
+
+    with without_data():
+        hf = architecture._from_config(config, dtype=dtype)
+    hf.tie_weights()
+    stored = {} if recipe.model.init == "random" else stored_tensors(folder, skip)
+    source = None if stored is None else places(hf, stored)
+    if source is not None:
+        return hf, partition(hf, ds_config, source, dtype)
+    # Tensors that transformers renames, cuts or joins: it gathers and partitions them itself, more slowly.
+    alive = HfDeepSpeedConfig(ds_config)
+    loaded = _whole(architecture, config, folder, dtype, skip)
+    del alive
+    return loaded
+
+
+def _whole(
+    architecture: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    folder: Path,
+    dtype: torch.dtype,
+    skip: tuple[str, ...],
+) -> tuple[PreTrainedModel, set[str]]:
+    """The model as transformers loads it, and the names of what is fresh."""
+    weights = _state_dict(folder, skip)
+    loaded: Any = architecture.from_pretrained(
+        None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True
+    )
+    hf, info = loaded
+    return hf, set(info["missing_keys"])
 
 
 def _fit(config: PreTrainedConfig, recipe: Recipe, labels: list[str], label_names: list[str]) -> None:

@@ -1,0 +1,189 @@
+"""Weights under ZeRO-3, each worker reading its own partition and nothing else.
+
+A model whose parameters have no data yet flows in, one whose parameters are partitioned flows out. A partition is one run
+of a flattened tensor, so it is one run of bytes in the safetensors file: every byte is read by the one worker that keeps it,
+and no worker ever holds more than its partition and one tensor, or one module of fresh weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from distmed.model.folder import weight_files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PIECE_BYTES = 1 << 25
+# The names of safetensors for the types that weights come in.
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a safetensors file: `offset` is that of its first byte in the file."""
+
+    path: Path
+    dtype: torch.dtype
+    shape: list[int]
+    offset: int
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    def fits(self, shape: torch.Size, *, may_grow: bool) -> bool:
+        """Whether it is the whole of a parameter of `shape` or, of an embedding that `may_grow`, the first rows."""
+        return self.shape == list(shape) or (
+            may_grow and self.shape[1:] == list(shape[1:]) and self.shape[0] < shape[0]
+        )
+
+    def read_into(self, out: Tensor, start: int) -> None:
+        """Elements from `start` on into the flat `out`, in its dtype, a piece at a time."""
+        piece = PIECE_BYTES // self.dtype.itemsize
+        buffer = bytearray(min(out.numel(), piece) * self.dtype.itemsize)
+        with self.path.open("rb", buffering=0) as file:
+            for first in range(0, out.numel(), piece):
+                count = min(piece, out.numel() - first)
+                view = memoryview(buffer)[: count * self.dtype.itemsize]
+                _read_at(file.fileno(), view, self.offset + (start + first) * self.dtype.itemsize, self.path)
+                out[first : first + count].copy_(torch.frombuffer(view, dtype=self.dtype))
+
+
+def _read_at(file: int, into: memoryview, offset: int, path: Path) -> None:
+    done = 0
+    while done < len(into):
+        count = os.preadv(file, [into[done:]], offset + done)
+        if count == 0:
+            raise OSError(f"{path} ends at byte {offset + done}")
+        done += count
+
+
+def stored_tensors(folder: Path, skip: tuple[str, ...] = ()) -> dict[str, Stored] | None:
+    """Every tensor of a model folder by name, without modules named in `skip`; None if one has no plain float type."""
+    found: dict[str, Stored] = {}
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        for name, entry in header.items():
+            if name == "__metadata__" or name.split(".")[0] in skip:
+                continue
+            dtype = DTYPES.get(entry["dtype"])
+            if dtype is None:
+                return None
+            found[name] = Stored(path, dtype, entry["shape"], 8 + length + entry["data_offsets"][0])
+    return found
+
+
+@contextmanager
+def without_data() -> Iterator[None]:
+    """Parameters of modules that are made in here have a shape but no data; buffers are made as always."""
+    own = nn.Module.register_parameter
+
+    def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        own(module, name, parameter)
+        if parameter is not None and parameter.device.type != "meta":
+            module._parameters[name] = nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+
+    nn.Module.register_parameter = register  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = own  # type: ignore[method-assign]
+
+
+def places(hf: PreTrainedModel, stored: dict[str, Stored]) -> dict[str, Stored] | None:
+    """For each parameter the tensor it is read from; fresh ones are left out. None where names do not simply match.
+
+    A base model without its task's head lacks the outermost prefix, or has one that this model lacks.
+    """
+    prefix = f"{hf.base_model_prefix}."
+    grown = {
+        id(module.weight) for module in (hf.get_input_embeddings(), hf.get_output_embeddings()) if module is not None
+    }
+    found: dict[str, Stored] = {}
+    used: set[str] = set()
+    for name, parameter in hf.named_parameters(remove_duplicate=False):
+        for candidate in (name, name.removeprefix(prefix), prefix + name):
+            tensor = stored.get(candidate)
+            if tensor is not None and tensor.fits(parameter.shape, may_grow=id(parameter) in grown):
+                found[name] = tensor
+                used.add(candidate)
+                break
+    buffers = {name for name, _ in hf.named_buffers()}
+    left = {name for name in stored.keys() - used if name not in buffers and prefix + name not in buffers}
+    # Layers that the architecture has no place for, such as another task's head, may stay behind; a renamed one may not.
+    roots = {name.removeprefix(prefix).split(".")[0] for name, _ in hf.named_parameters()}
+    return None if any(name.removeprefix(prefix).split(".")[0] in roots for name in left) else found
+
+
+def partition(
+    hf: PreTrainedModel, ds_config: dict[str, Any], source: dict[str, Stored], dtype: torch.dtype
+) -> set[str]:
+    """Give every parameter of `hf` its data and partition it over the workers; the names of those made anew.
+
+    What `source` lacks is initialized by the model itself, a module at a time: the same on every worker, since all draw the
+    same numbers.
+    """
+    import deepspeed
+
+    init = deepspeed.zero.Init(config_dict_or_path=ds_config, dtype=dtype)
+    if init.mem_efficient_linear:
+        # What the context manager would do: without it a graph keeps gathered weights alive.
+        init._enable_mem_efficient_linear()
+    made: dict[int, nn.Parameter] = {}
+    names: dict[int, list[str]] = {}
+    for name, parameter in hf.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    fresh: set[str] = set()
+    for module in list(hf.modules()):
+        found: list[tuple[nn.Parameter, Stored | None]] = []
+        for key, bare in module._parameters.items():
+            if bare is None:
+                continue
+            if id(bare) not in made:
+                empty = torch.empty(bare.shape, dtype=dtype, device=init.local_device)
+                made[id(bare)] = nn.Parameter(empty, bare.requires_grad)
+                called = names[id(bare)]
+                tensor = next((source[name] for name in called if name in source), None)
+                found.append((made[id(bare)], tensor))
+                if tensor is None:
+                    fresh.add(called[0])
+            module._parameters[key] = made[id(bare)]
+        if any(tensor is None or tensor.numel < parameter.numel() for parameter, tensor in found):
+            with torch.no_grad():
+                hf._init_weights(module)
+        for parameter, tensor in found:
+            init._convert_to_deepspeed_param(parameter)
+            if tensor is not None:
+                _fill(parameter, tensor)
+            parameter.partition()  # type: ignore[attr-defined]
+    return fresh
+
+
+def _fill(parameter: Any, tensor: Stored) -> None:
+    """Read what this worker will keep; the rest of the tensor is never touched."""
+    run = -(-parameter.ds_numel // parameter.ds_zero_partition_world_size)
+    start = min(run * parameter.ds_zero_partition_rank, tensor.numel)
+    stop = min(start + run, tensor.numel)
+    with torch.no_grad():
+        tensor.read_into(parameter.data.view(-1)[start:stop], start)
