@@ -43,6 +43,8 @@ class Lora(Section):
     alpha: Positive = Field(32, description="The adapters' output is scaled by alpha / rank.")
     dropout: Fraction = Field(0.0, description="Dropout on the adapters' input.")
     targets: str | list[str] = Field("all-linear", description="Names of the linear layers that get an adapter.")
+    rank_stabilized: bool = Field(False, description="Scale by alpha / √rank instead (arXiv:2312.03732).")
+    dora: bool = Field(False, description="Train the norms of the weights' rows as well (arXiv:2402.09353).")
 
 
 class Model(Section):
@@ -52,6 +54,7 @@ class Model(Section):
         "pretrained", description="Use the weights, or only the architecture."
     )
     lora: Lora | None = Field(None, description="Train adapters instead of all weights.")
+    freeze: list[str] = Field([], description="Patterns of parameters that are not trained: `*embed*`, `*.layers.0.*`.")
     dropout: Fraction | None = Field(None, description="Overrides every dropout of the model; null keeps its own.")
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the model. Off: it can do anything."
@@ -122,6 +125,18 @@ class Data(Section):
     )
 
 
+class Profile(Section):
+    """A PyTorch trace and a memory snapshot of every rank, in the run's folder `profile`."""
+
+    steps: tuple[PositiveInt, PositiveInt] = Field((10, 13), description="The first step, and the one after the last.")
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> Profile:
+        if self.steps[0] >= self.steps[1]:
+            raise ValueError(f"no step lies from {self.steps[0]} to before {self.steps[1]}")
+        return self
+
+
 class Train(Section):
     epochs: Positive = Field(3, description="Passes over the data.")
     max_steps: PositiveInt | None = Field(
@@ -145,6 +160,7 @@ class Train(Section):
     )
     focal_gamma: NonNegative = Field(2.0, description="Focusing of the focal loss; 0 is cross entropy.")
     label_smoothing: Fraction = Field(0.0, description="Probability mass spread over all classes.")
+    profile: Profile | None = Field(None, description="Profile a few steps: {steps: [10, 13]} are 10, 11 and 12.")
     linear_floor: bool = Field(
         False, description="Fit TF-IDF + logistic regression on the same cases, to print beside the result."
     )
@@ -217,7 +233,9 @@ class Cluster(Section):
 
 
 class Choice(Section):
-    chat: Literal["auto", "always", "never"] = Field("auto", description="As a chat; auto: if the model has a template.")
+    chat: Literal["auto", "always", "never"] = Field(
+        "auto", description="As a chat; auto: if the model has a template."
+    )
     letter_prompt: str | None = Field(None, description="Jinja over `question` and `options`; null: built in.")
     text_prompt: str | None = Field(None, description="The same for scoring options by their text; null: built in.")
     answers: list[str] = Field(["yes", "no", "maybe"], description="How a question without options is answered.")

@@ -52,7 +52,7 @@ def check_model(model: Model, task: Literal["classify", "generate"], *, packing:
     """Find the model and hold it against the task. Raises UserError with what is wrong and how to mend it."""
     folder = find_folder(model)
     config = read_config(folder, model)
-    _check_tokenizer(folder, model)
+    tokens = _check_tokenizer(folder, model)
     if model.init == "pretrained":
         _check_weights(folder)
     _check_task(config, model, task)
@@ -61,7 +61,16 @@ def check_model(model: Model, task: Literal["classify", "generate"], *, packing:
             f"{model.path}: packing was not tested with {config.model_type} models, and cases might see each other",
             f"set data.packing=false, or use one of {', '.join(sorted(FAMILIES))}",
         )
+    if model.lora is not None:
+        from distmed.model.lora import check_targets
+
+        check_targets(_without_weights(config, model, task), model.lora)
     text = config.get_text_config()
+    if model.lora is not None and tokens > text.vocab_size:
+        raise UserError(
+            f"{folder}: the tokenizer has {tokens} tokens, the model {text.vocab_size}: adapters would not train new ones",
+            "train without model.lora, or let a run without it grow the embedding first",
+        )
     positions = getattr(text, "max_position_embeddings", None)
     family = FAMILIES.get(config.model_type)
     if positions is not None and family is not None and family.position_offset:
@@ -141,7 +150,8 @@ def read_config(folder: Path, model: Model) -> PreTrainedConfig:
         raise UserError(f"{path} does not describe a {model_type} model: {_first_line(error)}", "mend it") from error
 
 
-def _check_tokenizer(folder: Path, model: Model) -> None:
+def _check_tokenizer(folder: Path, model: Model) -> int:
+    """The number of its tokens."""
     from transformers import AutoTokenizer
 
     hint = "copy the tokenizer of its base model into the folder: tokenizer.save_pretrained(folder)"
@@ -154,6 +164,7 @@ def _check_tokenizer(folder: Path, model: Model) -> None:
         raise UserError(f"{folder}: the tokenizer cannot be read: {_first_line(error)}", hint) from error
     if not len(tokenizer):
         raise UserError(f"{folder}: the tokenizer is empty", hint)
+    return len(tokenizer)
 
 
 def _check_weights(folder: Path) -> None:
@@ -218,6 +229,16 @@ def _check_task(config: PreTrainedConfig, model: Model, task: str) -> None:
     encoder = (family is not None and not family.causal) or config.is_encoder_decoder
     if task == "generate" and encoder:
         raise UserError(f"{model.path}: {config.model_type} models do not write text from left to right", _other(task))
+
+
+def _without_weights(config: PreTrainedConfig, model: Model, task: str) -> Any:
+    """The architecture with parameters that hold no data."""
+    import torch
+    import transformers
+
+    auto = transformers.AutoModelForSequenceClassification if task == "classify" else transformers.AutoModelForCausalLM
+    with torch.device("meta"):
+        return auto.from_config(config, trust_remote_code=model.trust_remote_code)
 
 
 def _other(task: str) -> str:

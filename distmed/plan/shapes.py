@@ -17,7 +17,7 @@ from torch import nn
 from distmed.model.diagnoser import Diagnoser
 from distmed.model.families import FAMILIES
 from distmed.model.folder import find_folder, read_config
-from distmed.model.lora import with_lora
+from distmed.model.lora import freeze_matching, with_lora
 from distmed.plan.trace import Traced, trace
 from distmed.recipe import Lora, Model, Recipe
 from distmed.stream.batch import MicroBatch
@@ -79,6 +79,7 @@ def shape_of(
         checkpointing,
         seq_len,
         recipe.data.packing,
+        tuple(recipe.model.freeze),
     )
     if key not in _shapes:
         _shapes[key] = _measure(config, recipe, bf16=bf16, lora=lora, checkpointing=checkpointing, seq_len=seq_len)
@@ -97,7 +98,7 @@ def _measure(
 ) -> Shape:
     dtype = torch.bfloat16 if bf16 else torch.float32
     layers = config.get_text_config().num_hidden_layers
-    whole = _build(config, recipe.task, lora, dtype, layers)
+    whole = _build(config, recipe, lora, dtype, layers)
     one, two = (_activations(config, recipe, lora, dtype, min(n, layers), checkpointing, seq_len) for n in (1, 2))
     text = config.get_text_config()
     heads = text.num_attention_heads
@@ -134,13 +135,14 @@ def _block(model: Diagnoser, layers: int) -> int:
     return sum(p.numel() for p in model.parameters()) // layers
 
 
-def _build(config: PreTrainedConfig, task: str, lora: Lora | None, dtype: torch.dtype, layers: int) -> Diagnoser:
+def _build(config: PreTrainedConfig, recipe: Recipe, lora: Lora | None, dtype: torch.dtype, layers: int) -> Diagnoser:
     import transformers
 
     config = _shortened(config, layers)
+    task = recipe.task
     if task == "classify":
-        config.num_labels = max(config.num_labels, LABELS)
-        auto = transformers.AutoModelForSequenceClassification
+        config.num_labels = max(config.num_labels or 0, LABELS)
+        auto: Any = transformers.AutoModelForSequenceClassification
     else:
         auto = transformers.AutoModelForCausalLM
     with torch.device("meta"):
@@ -149,6 +151,7 @@ def _build(config: PreTrainedConfig, task: str, lora: Lora | None, dtype: torch.
             prefix = f"{hf.base_model_prefix}."
             head = {name for name, _ in hf.named_parameters() if not name.startswith(prefix)}
             hf = with_lora(hf, lora, trained_in_full=head if task == "classify" else set())
+    freeze_matching(hf, recipe.model.freeze)
     # On meta, peft leaves its adapters in float32.
     return Diagnoser(hf.to(dtype))
 
@@ -173,7 +176,7 @@ def _activations(
     seq_len: int,
 ) -> Traced:
     """Of one sequence of two packed cases, or of one case; the loss over a vocabulary is left to `memory`."""
-    model = _build(config, recipe.task, lora, dtype, layers)
+    model = _build(config, recipe, lora, dtype, layers)
     model.train()
     if checkpointing:
         model.network.gradient_checkpointing_enable({"use_reentrant": False})

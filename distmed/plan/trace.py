@@ -43,7 +43,8 @@ def trace(forward: Callable[[], Tensor], parameters: list[Tensor]) -> Traced:
                 live.ignore(parameter)
             out = forward()
             saved = live.now
-            out.sum().backward()
+            if out.requires_grad:
+                out.sum().backward()
         return Traced(saved, live.peak)
     finally:
         for hook in hooks:

@@ -61,6 +61,7 @@ def recipes(tiny_llama: Path, saved: Make, recipe: Make) -> dict[str, Recipe]:
         "tied": recipe(tied, "generate"),
         "recomputed": recipe(tied, "generate", train={"activation_checkpointing": True}),
         "lora": recipe(tied, lora={"rank": 2}),
+        "dora": recipe(tied, lora={"rank": 2, "dora": True}),
     }
 
 
@@ -109,7 +110,7 @@ def test_a_fresh_head_is_the_same_proper_one_everywhere(
     assert [seen["hash"] for seen in partitioned[name]] == [plain[name]["hash"]] * 2
 
 
-@pytest.mark.parametrize("name", ["roberta", "bert", "llama", "tied", "recomputed", "lora"])
+@pytest.mark.parametrize("name", ["roberta", "bert", "llama", "tied", "recomputed", "lora", "dora"])
 def test_partitioned_models_train_as_whole_ones(
     name: str, plain: dict[str, Seen], partitioned: dict[str, list[Seen]]
 ) -> None:
