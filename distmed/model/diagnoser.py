@@ -47,19 +47,19 @@ class Diagnoser(nn.Module):
 
         With `label_smoothing` (0 for none) generate gives the loss [T] of each target instead, in the memory of a few logits.
         """
-        losses = label_smoothing is not None and batch.target_ids_T is not None
-        if losses and not self.gives_losses:
+        target_ids_T = batch.target_ids_T if label_smoothing is not None else None
+        if target_ids_T is not None and not self.gives_losses:
             logits_TV = self(batch)
             return F.cross_entropy(
-                logits_TV.float(), batch.target_ids_T, reduction="none", label_smoothing=label_smoothing or 0.0
+                logits_TV.float(), target_ids_T, reduction="none", label_smoothing=label_smoothing or 0.0
             )
         if self.family is None:
             return self._unpacked(batch)
         states_ND = self._states(batch, self.family).flatten(0, 1)
         if batch.target_index_T is not None:
             states_TD = states_ND.index_select(0, batch.target_index_T)
-            if losses:
-                targets = Targets(batch.target_ids_T, label_smoothing or 0.0, self._cap)
+            if target_ids_T is not None:
+                targets = Targets(target_ids_T, label_smoothing or 0.0, self._cap)
                 return self.network.get_output_embeddings()(states_TD, targets)
             return self._vocabulary_logits(states_TD)
         index_C = batch.case_first_C if self.family.pools == "first" else batch.case_last_C
