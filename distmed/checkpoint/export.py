@@ -21,11 +21,12 @@ from distmed.checkpoint.marker import CorruptCheckpointError
 from distmed.checkpoint.read import Checkpoint
 from distmed.checkpoint.storage import Storage, disk_full, is_disk_full
 from distmed.checkpoint.tensors import Entry, TensorFile, write_tensors
-from distmed.checkpoint.weights import Output, config_of, outputs, without_wrapper
+from distmed.checkpoint.weights import Output, adapter_outputs, config_of, outputs, without_wrapper
 from distmed.errors import UserError
 
 GIGABYTE = 10**9
-_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+Dtype = Literal["float32", "bf16", "fp16"]
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _MADE_BY = "distmed"
 # What loads and describes a model beside its weights: configuration, tokenizer, templates, code, terms.
 _CARRIED = (
@@ -51,7 +52,7 @@ def export(
     out: Path,
     base: Path,
     *,
-    dtype: Literal["float32", "bf16"] = "float32",
+    dtype: Dtype = "float32",
     max_shard_bytes: int = 5 * GIGABYTE,
     config: dict[str, Any] | None = None,
     lora_scale: float | None = None,
@@ -70,13 +71,13 @@ def export(
     wrong = verify(where)
     if wrong:
         raise UserError(f"{where} is no whole checkpoint: {wrong}", "export an older checkpoint of the run")
-    settings = config_of(base) | (config or {}) | {"dtype": str(_DTYPES[dtype]).removeprefix("torch.")}
+    settings = config_of(base) | (config or {}) | {"dtype": str(DTYPES[dtype]).removeprefix("torch.")}
     settings.pop("torch_dtype", None)
     _refuse_to_overwrite(out, base)
     try:
         with Checkpoint(where) as opened, _appearing(out) as folder:
             tied = bool(settings.get("tie_word_embeddings", False))
-            found = outputs(opened, base, _DTYPES[dtype], rename, tied=tied, lora_scale=lora_scale)
+            found = outputs(opened, base, DTYPES[dtype], rename, tied=tied, lora_scale=lora_scale)
             _write_shards(folder, _shards(found, max_shard_bytes), where.name)
             _carry(base, folder)
             (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -84,6 +85,37 @@ def export(
         if not is_disk_full(error):
             raise
         raise disk_full(Storage.at(out.parent), "the exported model") from error
+
+
+def export_adapters(
+    checkpoint: str | Path,
+    out: Path,
+    base: Path,
+    *,
+    settings: dict[str, Any],
+    dtype: Dtype = "float32",
+    filesystem: Any = None,
+) -> None:
+    """Write the adapters of `checkpoint` alone, and heads trained in full, as a folder that peft loads upon `base`.
+
+    `settings` become adapter_config.json. Raises UserError as `export` does, and for a checkpoint without adapters.
+    """
+    where = Storage.at(checkpoint, filesystem)
+    wrong = verify(where)
+    if wrong:
+        raise UserError(f"{where} is no whole checkpoint: {wrong}", "export an older checkpoint of the run")
+    _refuse_to_overwrite(out, base)
+    try:
+        with Checkpoint(where) as opened, _appearing(out) as folder:
+            found = adapter_outputs(opened, base, DTYPES[dtype])
+            if not any(".lora_" in output.name for output in found):
+                raise UserError(f"{where} has no adapters", "export the whole model, without --adapters")
+            _write_file(folder / "adapter_model.safetensors", found, where.name)
+            (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise disk_full(Storage.at(out.parent), "the exported adapters") from error
 
 
 def _shards(found: list[Output], max_bytes: int) -> list[list[Output]]:
@@ -105,20 +137,25 @@ def _entry(output: Output) -> Entry:
 
 
 def _write_shards(folder: Path, shards: list[list[Output]], checkpoint_name: str) -> None:
-    metadata = {"format": "pt", "made_by": _MADE_BY, "checkpoint": checkpoint_name}
     weight_map: dict[str, str] = {}
     total = 0
     for number, shard in enumerate(shards, 1):
         name = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        shard.sort(key=lambda output: -output.dtype.itemsize)
-        entries = [_entry(output) for output in shard]
-        with Storage.at(folder / name).writing() as file:
-            write_tensors(file, entries, (output.make() for output in shard), metadata)
+        total += _write_file(folder / name, shard, checkpoint_name)
         weight_map |= {output.name: name for output in shard}
-        total += sum(entry.bytes for entry in entries)
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_file(path: Path, shard: list[Output], checkpoint_name: str) -> int:
+    """One safetensors file, each tensor made when it is written; the bytes of its tensors."""
+    metadata = {"format": "pt", "made_by": _MADE_BY, "checkpoint": checkpoint_name}
+    shard.sort(key=lambda output: -output.dtype.itemsize)
+    entries = [_entry(output) for output in shard]
+    with Storage.at(path).writing() as file:
+        write_tensors(file, entries, (output.make() for output in shard), metadata)
+    return sum(entry.bytes for entry in entries)
 
 
 def _carry(base: Path, folder: Path) -> None:

@@ -6,12 +6,15 @@ A path flows in; the checkpoint it stands for, and a folder that transformers op
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
-from distmed.checkpoint.export import export
+from distmed.checkpoint.export import GIGABYTE, Dtype, export, export_adapters
 from distmed.checkpoint.folder import newest_complete, parse
 from distmed.checkpoint.read import Checkpoint
+from distmed.checkpoint.weights import without_wrapper
 from distmed.errors import UserError
 from distmed.model.load import load_tokenizer
+from distmed.model.lora import ALL_LINEAR
 
 
 def find_checkpoint(path: Path) -> str:
@@ -24,17 +27,72 @@ def find_checkpoint(path: Path) -> str:
     return found
 
 
-def export_checkpoint(checkpoint: str | Path, out: Path) -> None:
+def export_checkpoint(
+    checkpoint: str | Path,
+    out: Path,
+    *,
+    dtype: Dtype | None = None,
+    max_shard_bytes: int = 5 * GIGABYTE,
+    adapters: bool = False,
+) -> None:
     """Write weights, config with the labels, tokenizer with its chat template; the checkpoint itself knows all of them.
 
-    Raises UserError for a damaged checkpoint, a base folder that is gone, or a full disk.
+    `dtype`: that of training if None. `adapters`: these alone, for peft, instead of merged into the model. Raises UserError
+    for a damaged checkpoint, a base folder that is gone, or a full disk.
     """
     with Checkpoint(checkpoint) as opened:
         model = opened.markers[0].state["model"]
+        names = list(opened.parameters)
     base = Path(model["folder"])
     if not base.is_dir():
         raise UserError(
             f"the base model is no longer at {base}", "put it back there: config and tokenizer come from it"
         )
-    export(checkpoint, out, base, dtype=model["dtype"], config=model["config"], lora_scale=model["lora_scale"])
+    dtype = dtype or model["dtype"]
+    if adapters:
+        export_adapters(checkpoint, out, base, settings=_adapter_settings(model, names), dtype=dtype)
+        return
+    export(
+        checkpoint,
+        out,
+        base,
+        dtype=dtype,
+        max_shard_bytes=max_shard_bytes,
+        config=model["config"],
+        lora_scale=model["lora_scale"],
+    )
     load_tokenizer(base).save_pretrained(str(out))
+
+
+def known_dtype(name: str | None) -> Dtype | None:
+    """Raises UserError for a name that is none."""
+    if name is None:
+        return None
+    for known in get_args(Dtype):
+        if name == known:
+            return known
+    raise UserError(f"--dtype: {name} is no type of weights", f"use one of {', '.join(get_args(Dtype))}")
+
+
+def _adapter_settings(model: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """peft's adapter_config.json, from what the checkpoint says of its adapters and the names of its parameters."""
+    lora: dict[str, Any] = model.get("lora") or {}
+    heads = {without_wrapper(name).partition(".modules_to_save.")[0] for name in names if ".modules_to_save." in name}
+    layers = {without_wrapper(name).partition(".lora_A.")[0] for name in names if ".lora_A." in name}
+    if lora.get("targets") == ALL_LINEAR:
+        layers = {name.rpartition(".")[2] for name in layers}
+    classifies = model["config"]["architectures"][0].endswith("SequenceClassification")
+    return {
+        "peft_type": "LORA",
+        "task_type": "SEQ_CLS" if classifies else "CAUSAL_LM",
+        "base_model_name_or_path": model["folder"],
+        "r": lora.get("rank"),
+        "lora_alpha": lora.get("alpha"),
+        "lora_dropout": lora.get("dropout", 0.0),
+        "use_rslora": lora.get("rank_stabilized", False),
+        "use_dora": lora.get("dora", False),
+        "target_modules": sorted(layers),
+        "modules_to_save": sorted(heads) or None,
+        "bias": "none",
+        "inference_mode": True,
+    }

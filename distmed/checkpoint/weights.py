@@ -1,7 +1,8 @@
 """Which tensors a Hugging Face folder gets, and how each is put together from a checkpoint and the base model.
 
 An opened checkpoint and the base folder flow in; outputs flow out, each with its name and shape, made only when asked
-for. Low-rank adapters are merged: W + alpha/r · B·A (Hu et al. 2021, arXiv:2106.09685).
+for. Low-rank adapters are merged: W' = W + alpha/r · B·A (Hu et al. 2021, arXiv:2106.09685), and with DoRA each row of W' is
+given the norm that was trained (Liu et al. 2024, arXiv:2402.09353). Or they stay apart, under the names that peft loads.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from distmed.errors import UserError
 PEFT_PREFIX = "base_model.model."
 _BASE_LAYER, _SAVED, _ORIGINAL = ".base_layer.", ".modules_to_save.default.", ".original_module."
 _LORA_A, _LORA_B = ".lora_A.default.weight", ".lora_B.default.weight"
+_MAGNITUDE = ".lora_magnitude_vector.default.weight"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def outputs(
     base_weights = BaseWeights(base)
     found: list[Output] = []
     for name, parameter in checkpoint.parameters.items():
-        if name.endswith((_LORA_A, _LORA_B)) or _ORIGINAL in name:
+        if name.endswith((_LORA_A, _LORA_B, _MAGNITUDE)) or _ORIGINAL in name:
             continue
         if ".lora_" in name:
             raise UserError(f"no merge is known for the adapter weight {name}", "use plain LoRA on linear layers")
@@ -104,6 +106,21 @@ def outputs(
         found.append(Output(rename(name), list(buffer.shape), kept, lambda buffer=buffer, kept=kept: buffer.to(kept)))  # type: ignore[misc]
     embedding = any(output.name.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight")) for output in found)
     return [output for output in found if not (tied and embedding and output.name == "lm_head.weight")]
+
+
+def adapter_outputs(checkpoint: Checkpoint, base: Path, dtype: torch.dtype) -> list[Output]:
+    """The trained tensors alone, by the names of peft's adapter_model.safetensors."""
+    base_weights = BaseWeights(base)
+    found: list[Output] = []
+    for name, parameter in checkpoint.parameters.items():
+        # Frozen ones belong to the base; `original_module` is what a head trained in full has replaced.
+        if _ORIGINAL in name or not (".lora_" in name or _SAVED in name):
+            continue
+        target = name.removeprefix("hf.").replace(_SAVED, ".").replace(".default.weight", ".weight")
+        target = target.replace(".lora_magnitude_vector.weight", ".lora_magnitude_vector")
+        kind = _kept(dtype_of(parameter.dtype), dtype)
+        found.append(Output(target, parameter.shape, kind, _plain(checkpoint, base_weights, name, target, kind)))
+    return found
 
 
 def _kept(own: torch.dtype, wanted: torch.dtype) -> torch.dtype:
@@ -131,7 +148,11 @@ def _merged(
     def make() -> Tensor:
         A_RI = _weight(checkpoint, base, layer + _LORA_A, "").float()
         B_OR = _weight(checkpoint, base, layer + _LORA_B, "").float()
-        return (_weight(checkpoint, base, name, target).float() + scale * (B_OR @ A_RI)).to(dtype)
+        merged_OI = _weight(checkpoint, base, name, target).float() + scale * (B_OR @ A_RI)
+        if layer + _MAGNITUDE in checkpoint.parameters:
+            norm_O = _weight(checkpoint, base, layer + _MAGNITUDE, "").float()
+            merged_OI *= (norm_O / merged_OI.norm(dim=1))[:, None]
+        return merged_OI.to(dtype)
 
     return make
 
