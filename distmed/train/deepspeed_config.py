@@ -24,7 +24,7 @@ def resolve_config(recipe: Recipe, *, world_size: int, bf16: bool, hidden_size: 
 
     Raises UserError where the file is missing, is no JSON, or contradicts the recipe (both values are named).
     """
-    config = _read(recipe.deepspeed)
+    config = read_config(recipe.deepspeed)
     _drop_what_the_recipe_decides(config, recipe)
     _fill(config, "train_micro_batch_size_per_gpu", recipe.train.micro_batch, "train.micro_batch")
     _fill(config, "gradient_accumulation_steps", accumulation_steps(recipe, world_size), "train.global_batch")
@@ -51,7 +51,7 @@ def wants_bf16(recipe: Recipe) -> bool | None:
     """What the recipe says of bf16 or, where it leaves that open, the DeepSpeed file; None if the hardware decides."""
     if recipe.train.precision != "auto":
         return recipe.train.precision == "bf16"
-    said = _read(recipe.deepspeed).get("bf16", {}).get("enabled", AUTO)
+    said = read_config(recipe.deepspeed).get("bf16", {}).get("enabled", AUTO)
     return None if said == AUTO else bool(said)
 
 
@@ -60,7 +60,8 @@ def accumulation_steps(recipe: Recipe, world_size: int) -> int:
     return math.ceil(math.ceil(recipe.train.global_batch / world_size) / recipe.train.micro_batch)
 
 
-def _read(name: str) -> dict[str, Any]:
+def read_config(name: str) -> dict[str, Any]:
+    """A file of ds_configs/ by its name, or any by its path, as it is. Raises UserError if it holds no configuration."""
     path = Path(name) if name.endswith(".json") else shipped.folder("ds_configs") / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in shipped.folder("ds_configs").glob("*.json")))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from distmed.errors import UserError, one_of
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
-from distmed.train.deepspeed_config import resolve_config, wants_bf16
+from distmed.train.abilities import check_abilities
+from distmed.train.deepspeed_config import read_config, resolve_config, wants_bf16
 from distmed.train.job import Job, checkpoint_root
 from distmed.train.progress import Progress
 
@@ -63,6 +64,7 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
     from distmed.train.hardware import native_bf16
     from distmed.train.resume import newest_saved
 
+    check_abilities(read_config(recipe.deepspeed), gpu=gpu)
     with progress.phase("reading the cases"):
         train = [open_data(source, run_dir.data) for source in recipe.data.train]
         evaluation = [on_disk(open_data(source, run_dir.data)) for source in recipe.data.eval]

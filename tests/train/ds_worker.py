@@ -1,0 +1,97 @@
+"""One rank of tests/train/test_ds_configs.py: `python ds_worker.py FOLDER RANK WORLD_SIZE PORT NAME …`.
+
+For each DeepSpeed file it trains four steps with a checkpoint after two, then loads that into another engine and repeats the
+last two. What it saw goes to FOLDER/NAME-RANK.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(folder: str, rank: str, world_size: str, port: str, *names: str) -> None:
+    os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    import torch
+
+    from distmed.train.engine import start_process_group
+
+    torch.set_num_threads(1)
+    start_process_group(torch.device("cpu"), 300)
+    for name in names:
+        seen = run(name, Path(folder), int(world_size))
+        (Path(folder) / f"{name}-{rank}.json").write_text(json.dumps(seen))
+
+
+def run(name: str, folder: Path, world_size: int) -> dict[str, Any]:
+    import torch.distributed as dist
+
+    from distmed.checkpoint import folder as folders
+    from distmed.checkpoint.load import load
+    from distmed.checkpoint.save import snapshot
+
+    engine = build(name, folder, world_size)
+    losses = [step(engine, n) for n in (1, 2)]
+    saved = folder / f"checkpoint-{name}" / str(folders.name(2, world_size, 0))
+    snapshot(engine, {"step": 2}, store_frozen=True).write(str(saved))
+    dist.barrier()
+    losses += [step(engine, n) for n in (3, 4)]
+    engine.destroy()
+    again = build(name, folder, world_size)
+    load(again, str(saved))
+    resumed = [step(again, n) for n in (3, 4)]
+    again.destroy()
+    swapped = [path for path in (folder / "nvme").rglob("*") if path.is_file()]
+    return {"losses": losses, "resumed": resumed, "swapped_bytes": sum(path.stat().st_size for path in swapped)}
+
+
+def build(name: str, folder: Path, world_size: int) -> Any:
+    import torch
+
+    from distmed.model.load import load_model
+    from distmed.recipe import check
+    from distmed.train.deepspeed_config import resolve_config
+    from distmed.train.engine import build_engine
+
+    recipe = check(
+        {
+            "name": "a",
+            "task": "generate",
+            "model": {"path": str(folder / "model"), "init": "random"},
+            "data": {"train": [{"source": "none"}], "seq_len": 16},
+            "train": {"micro_batch": 1, "global_batch": world_size, "precision": "fp32"},
+            "deepspeed": name,
+            "cluster": {"num_workers": world_size},
+        }
+    )
+    config = resolve_config(recipe, world_size=world_size, bf16=False, hidden_size=256, nvme_path=folder / "nvme")
+    model = load_model(recipe, folder / "model", [], [], config, torch.device("cpu"))
+    return build_engine(model, recipe, config)
+
+
+def step(engine: Any, number: int) -> float:
+    import numpy as np
+    import torch.distributed as dist
+
+    from distmed.recipe import Optimizer, Train
+    from distmed.stream.batch import Item, Step, collate
+    from distmed.train.engine import train_step
+
+    generator = np.random.default_rng(10 * number + dist.get_rank())
+    items = [Item(generator.integers(5, 250, 8, dtype=np.int32), 1, -1, 0.0, "case", 0) for _ in range(2)]
+    batch = collate([items], seq_len=16, pad_id=0, targets=True)
+    whole = Step([batch], 14.0 * dist.get_world_size(), 14, 2, 0.0, number, number + 1)
+
+    class Settings:
+        optimizer = Optimizer(lr=1e-3, schedule="constant", warmup=0)
+        train = Train()
+
+    return train_step(engine, whole, number, 4, Settings, None, False).loss  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

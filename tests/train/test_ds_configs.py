@@ -1,0 +1,85 @@
+"""Each file in ds_configs/ trains, and resumes on the losses of the straight run; offloaded state is where it belongs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distmed.model.builtin import make_tiny_llama, tiny_llama_config
+from distmed.train.abilities import has_libaio
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+WORKER = Path(__file__).with_name("ds_worker.py")
+OFFLOADED = ["zero3_offload"] + (["zero3_nvme"] if has_libaio() else [])
+PLAIN = ["zero1", "zero2", "zero3", "zero3_hpz"]
+
+
+def run(folder: Path, world_size: int, names: list[str]) -> dict[str, list[dict[str, Any]]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    env = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[2])}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, str(WORKER), str(folder), str(rank), str(world_size), port, *names],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(world_size)
+    ]
+    try:
+        logs = [worker.communicate(timeout=800)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    for worker, log in zip(workers, logs, strict=True):
+        assert worker.returncode == 0, log[-3000:]
+    return {
+        name: [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in range(world_size)] for name in names
+    }
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What every worker saw with each file."""
+    folder = tmp_path_factory.mktemp("ds")
+    make_tiny_llama(folder / "model", ["fever and cough"], vocab_size=300)
+    # NVMe offload leaves sub-groups of less than a megabyte in memory.
+    config = tiny_llama_config(vocab_size=2048)
+    config.hidden_size, config.intermediate_size, config.num_hidden_layers = 264, 512, 2
+    config.save_pretrained(folder / "model")
+    if not shutil.which("g++"):
+        pytest.skip("DeepSpeed compiles CPU Adam and asynchronous I/O on the spot, and there is no g++")
+    # Compiled by one process first: two would compile them against each other.
+    found = run(folder, 1, OFFLOADED)
+    return found | run(folder, 2, PLAIN)
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *OFFLOADED])
+def test_it_trains_and_resumes(name: str, seen: dict[str, list[dict[str, Any]]]) -> None:
+    for worker in seen[name]:
+        assert len(set(worker["losses"])) == 4
+        assert worker["resumed"] == pytest.approx(worker["losses"][2:], rel=1e-6)
+        assert worker["losses"] == seen[name][0]["losses"]
+
+
+@pytest.mark.parametrize("name", [name for name in PLAIN if name != "zero3"])
+def test_all_of_them_take_the_same_steps(name: str, seen: dict[str, list[dict[str, Any]]]) -> None:
+    assert seen[name][0]["losses"] == pytest.approx(seen["zero3"][0]["losses"], rel=1e-4)
+
+
+@pytest.mark.skipif("zero3_nvme" not in OFFLOADED, reason="libaio-dev is not installed")
+def test_optimizer_state_lies_on_nvme(seen: dict[str, list[dict[str, Any]]]) -> None:
+    (worker,) = seen["zero3_nvme"]
+    assert worker["swapped_bytes"] >= 12 * 2048 * 264
+    assert worker["losses"] == pytest.approx(seen["zero3_offload"][0]["losses"], rel=1e-5)
