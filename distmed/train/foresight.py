@@ -9,8 +9,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distmed import session
 from distmed.errors import UserError
-from distmed.plan.devices import DEVICES, Machine, cpu_host, parse_machine, with_flops
+from distmed.model.families import FAMILIES
+from distmed.plan.devices import DEVICES, GIB, Machine, cpu_host, parse_machine, with_flops
 from distmed.plan.plan import Plan, make_plan
 from distmed.plan.shapes import read_model_config
 from distmed.recipe import Recipe
@@ -19,6 +21,11 @@ from distmed.train.hardware import measured_matmul_flops, native_bf16
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
+
+    from distmed.train.job import Job
+
+# The prediction may be too high by so much.
+HOPELESS = 1.15
 
 
 def plan_recipe(recipe: Recipe, *, gpus: str | None = None, nodes: int = 1, price: float | None = None) -> Plan:
@@ -32,30 +39,33 @@ def plan_recipe(recipe: Recipe, *, gpus: str | None = None, nodes: int = 1, pric
     bf16 = wants_bf16(recipe)
     if bf16 is None:
         bf16 = native_bf16(gpu=gpus is not None)
-    machine = parse_machine(gpus, nodes) if gpus else this_host(recipe.cluster.num_workers, nodes=nodes, bf16=bf16)
+    machine = parse_machine(gpus, nodes) if gpus else this_host(recipe.cluster.most, nodes=nodes, bf16=bf16)
     return make_plan(recipe, config, _ds_config(recipe, config, machine, bf16=bf16), machine, price=price)
 
 
-def refuse_hopeless(recipe: Recipe, model_folder: Path, *, gpu: bool, steps: int, bf16: bool) -> str | None:
-    """A line of advice where the run is tight, None where it fits or nothing is known of the cluster's devices.
+def refuse_hopeless(job: Job) -> str | None:
+    """A line of advice where the run is tight, None where it fits, or where devices or architecture are not known here.
 
     Raises UserError where it does not fit, with the cheapest change that makes it.
     """
     from transformers import AutoConfig
 
-    machine = _cluster(recipe.cluster.num_workers, gpu=gpu)
-    if machine is None:
+    recipe = job.recipe
+    config = AutoConfig.from_pretrained(str(job.model_folder), trust_remote_code=recipe.model.trust_remote_code)
+    machine = _cluster(recipe.cluster.least, bf16=job.bf16)
+    if machine is None or config.model_type not in FAMILIES:
         return None
-    config = AutoConfig.from_pretrained(str(model_folder), trust_remote_code=recipe.model.trust_remote_code)
-    plan = make_plan(recipe, config, _ds_config(recipe, config, machine, bf16=bf16), machine, steps=steps)
+    ds_config = _ds_config(recipe, config, machine, bf16=job.bf16)
+    plan = make_plan(recipe, config, ds_config, machine, steps=job.total_steps)
     if plan.verdict == "fits":
         return None
     way = " ".join(plan.advice[0].changes) if plan.advice else "a smaller model or larger devices"
-    memory, device = plan.memory, machine.device
-    need = f"{memory.device_total / 2**30:.1f} GiB a worker, and there are {device.memory / 2**30:.1f}"
-    if plan.verdict == "tight":
-        return f"tight: this run wants about {need}; it would fit with {way}"
-    raise UserError(f"this run does not fit: it wants about {need}", f"use {way}; or --force to try (see distmed plan)")
+    need, there = plan.memory.device_total, machine.device.memory
+    wants = f"a worker wants about {need / GIB:.1f} GiB of {there / GIB:.1f}"
+    # What hosts of GPUs have is taken from common servers, so nothing is refused for it.
+    if need <= HOPELESS * there:
+        return f"memory is tight: {wants}; it would fit with {way}"
+    raise UserError(f"this run does not fit: {wants}", f"use {way}; distmed plan says more, --force starts it anyway")
 
 
 def this_host(workers: int, *, nodes: int = 1, bf16: bool = False) -> Machine:
@@ -67,24 +77,21 @@ def this_host(workers: int, *, nodes: int = 1, bf16: bool = False) -> Machine:
     return with_flops(machine, measured_matmul_flops(bf16=bf16) / machine.per_node)
 
 
-def _cluster(workers: int, *, gpu: bool) -> Machine | None:
+def _cluster(workers: int, *, bf16: bool) -> Machine | None:
     """The connected Ray's devices, as workers will be spread over them; None where their kind is not in the table."""
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    kind = "GPU" if gpu else "CPU"
-    slots = sorted((int(node["Resources"].get(kind, 0)) for node in nodes), reverse=True)
+    if not session.on_gpu():
+        # What other hosts have is not known here.
+        return this_host(workers, bf16=bf16) if len(nodes) == 1 else None
+    slots = sorted((int(node["Resources"].get("GPU", 0)) for node in nodes), reverse=True)
     hosts = next((n for n in range(1, len(slots) + 1) if sum(slots[:n]) >= workers), 1)
-    per_node = -(-workers // hosts)
-    if not gpu:
-        memory = min(int(node["Resources"].get("memory", 0)) for node in nodes)
-        # Ray gives itself a share of the host's memory; what the host has is known for this one only.
-        return this_host(workers) if len(nodes) == 1 else cpu_host(workers, per_node, memory, hosts)
     names = {
         key.removeprefix("accelerator_type:") for node in nodes for key in node["Resources"] if key.startswith("acc")
     }
     found = _device_named(names.pop()) if len(names) == 1 else None
-    return None if found is None else Machine(DEVICES[found], per_node, hosts)
+    return None if found is None else Machine(DEVICES[found], -(-workers // hosts), hosts)
 
 
 def _device_named(name: str) -> str | None:
