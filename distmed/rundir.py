@@ -67,6 +67,11 @@ class RunDir:
         return self.path / "wandb"
 
     @property
+    def lock(self) -> Path:
+        """Which process trains this run now."""
+        return self.path / "lock.json"
+
+    @property
     def log(self) -> Path:
         """What Ray, DeepSpeed and the workers print."""
         return self.path / "log.txt"

@@ -1,6 +1,6 @@
 """The driver of `distmed train`: prepares a job, has Ray run it, shows what happens, and finishes what comes out.
 
-Signals end here: Ctrl-C once asks the workers to finish their step and save; a second one ends at once.
+Signals end here (signals.py): the first asks the workers to finish their step and save.
 """
 
 from __future__ import annotations
@@ -8,13 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from distmed import session
@@ -22,29 +19,34 @@ from distmed.chatter import Chatter
 from distmed.errors import UserError
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
+from distmed.train.lock import RunLock, held, is_alive, read_owner
 from distmed.train.progress import Progress
+from distmed.train.signals import StopSignals
+from distmed.train.watch import Watch
 
 if TYPE_CHECKING:
     from distmed.train.job import Job
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
-SAY_WAIT_AFTER_S = 10
 
 
 def run_folder(name: str) -> RunDir:
-    """Runs are kept below the folder that distmed is started in."""
-    return RunDir(Path("runs") / name)
+    """Below DISTMED_RUNS, or in `runs` where distmed is started; a Ray job starts in a folder that goes with it."""
+    return RunDir(Path(os.environ.get("DISTMED_RUNS", "runs")) / name)
 
 
-def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
+def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False, force: bool = False) -> int:
     """Train as the recipe says and return the exit status: 0 done, 1 failed, 130 interrupted with a checkpoint saved.
 
     Raises UserError for what the user can mend. If that is found before the workers start, nothing of the run is left.
     """
     run_dir = run_folder(recipe.name)
+    owner = read_owner(run_dir.lock)
+    if owner and is_alive(owner, run_dir.lock):
+        raise held(run_dir.name, owner)
     _check_run(run_dir, resume)
     try:
-        return _run(recipe, run_dir, resume=resume, verbose=verbose)
+        return _run(recipe, run_dir, resume=resume, verbose=verbose, force=force)
     except Exception as error:
         if not _is_disk_full(error):
             raise
@@ -59,21 +61,26 @@ def _is_disk_full(error: Exception) -> bool:
     return is_disk_full(error) if isinstance(error, OSError) else f"os error {errno.ENOSPC}" in str(error)
 
 
-def _run(recipe: Recipe, run_dir: RunDir, *, resume: bool, verbose: bool) -> int:
+def _run(recipe: Recipe, run_dir: RunDir, *, resume: bool, verbose: bool, force: bool) -> int:
     made = not run_dir.path.exists()
     try:
         run_dir.path.mkdir(parents=True, exist_ok=True)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"cannot write to {run_dir.path}: {error.strerror}", "start in another folder") from error
-    with Chatter(run_dir.log, show=verbose) as chatter, ExitStack() as stack:
-        progress = Progress(chatter.terminal)
+    with StopSignals() as signals, ExitStack() as stack:
+        lock = stack.enter_context(RunLock(run_dir.lock, run_dir.name))
+        progress = Progress(stack.enter_context(Chatter(run_dir.log, show=verbose)).terminal)
+        if lock.note:
+            progress.note(lock.note)
         try:
             job = _prepare(recipe, run_dir, resume, progress, stack)
+            if not force:
+                _foresee(job, progress)
         except BaseException:
             if made:
                 shutil.rmtree(run_dir.path, ignore_errors=True)
             raise
-        return _train(job, progress)
+        return _train(job, progress, signals)
 
 
 def _check_run(run_dir: RunDir, resume: bool) -> None:
@@ -88,17 +95,35 @@ def _check_run(run_dir: RunDir, resume: bool) -> None:
 
 def _prepare(recipe: Recipe, run_dir: RunDir, resume: bool, progress: Progress, stack: ExitStack) -> Job:
     """Check all that can be checked; `stack` then holds the connection to the cluster."""
+    from distmed.train.fit import check_disk, check_hosts
+    from distmed.train.job import checkpoint_root
     from distmed.train.preparation import check_inputs, make_job, write_run_files
 
     check_inputs(recipe, run_dir, resume=resume)
     stack.enter_context(session.connected())
     session.wait_for_room(recipe.cluster)
-    job = make_job(recipe, run_dir, gpu=session.on_gpu(), resume=resume, progress=progress)
+    check_hosts(checkpoint_root(recipe, run_dir), run_dir.path)
+    # Shards and token ids hold the text of patients: for the eyes of this user alone.
+    before = os.umask(0o077)
+    try:
+        job = make_job(recipe, run_dir, gpu=session.on_gpu(), resume=resume, progress=progress)
+    finally:
+        os.umask(before)
+    check_disk(job)
     write_run_files(job)
     return job
 
 
-def _train(job: Job, progress: Progress) -> int:
+def _foresee(job: Job, progress: Progress) -> None:
+    """Refuse a run that has no hope of fitting, and say so where it is tight."""
+    from distmed.train.foresight import refuse_hopeless
+
+    tight = refuse_hopeless(job)
+    if tight:
+        progress.note(tight)
+
+
+def _train(job: Job, progress: Progress, signals: StopSignals) -> int:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -115,25 +140,25 @@ def _train(job: Job, progress: Progress) -> int:
     progress.start(job.total_steps)
     started = time.perf_counter()
     try:
-        outcome = _watch(job, logbook, progress)
+        watch = _follow(job, logbook, progress, signals)
     finally:
         progress.stop()
-    if outcome.fatal:
+    if watch.fatal:
         ray.get(logbook.finish.remote({}))
-        if outcome.fatal["reason"] == "user":
-            raise UserError(outcome.fatal["message"], outcome.fatal["hint"])
-        progress.note(outcome.fatal["message"])
-        progress.note(outcome.fatal["hint"])
+        if watch.fatal["reason"] == "user":
+            raise UserError(watch.fatal["message"], watch.fatal["hint"])
+        progress.note(watch.fatal["message"])
+        progress.note(watch.fatal["hint"])
         return FAILED
-    if outcome.result is None or outcome.result["state"]["step"] == 0:
+    if watch.result is None or watch.result["state"]["step"] == 0:
         ray.get(logbook.finish.remote({}))
-        progress.note(f"the run failed: {_last_line(outcome.error)}; all output lies in {job.run.log}")
+        progress.note(f"the run failed: {_last_line(watch.error)}; all output lies in {job.run.log}")
         return FAILED
     summary = finish(
-        job, outcome.result, wall_s=time.perf_counter() - started, restarts=outcome.restarts, progress=progress
+        job, watch.result, wall_s=time.perf_counter() - started, restarts=watch.restarts, progress=progress
     )
     ray.get(logbook.finish.remote(summary))
-    return INTERRUPTED if outcome.result["stopped"] else DONE
+    return INTERRUPTED if watch.result["stopped"] else DONE
 
 
 def _tracking_environment() -> dict[str, str]:
@@ -147,85 +172,39 @@ def _last_line(error: BaseException | None) -> str:
     return lines[-1] if lines else "no step was trained"
 
 
-class _Outcome:
-    """What the workers said until they ended."""
-
-    def __init__(self) -> None:
-        self.result: dict[str, Any] | None = None
-        self.fatal: dict[str, Any] | None = None
-        self.error: BaseException | None = None
-        self.restarts = 0
-        self._ends_since: float | None = None
-        self._waits_said = False
-
-    def overdue(self, limit_s: float, progress: Progress) -> bool:
-        """A worker that met a mistake of the user has ended, but others may wait for it in a collective."""
-        if self._ends_since is None:
-            return False
-        waited = time.monotonic() - self._ends_since
-        if waited > SAY_WAIT_AFTER_S and not self._waits_said:
-            self._waits_said = True
-            progress.note(f"a worker gave up; the others have {limit_s:g} s to end")
-        return waited > limit_s
-
-    def take(self, event: dict[str, Any], progress: Progress) -> None:
-        match event["kind"]:
-            case "step":
-                progress.step(event["step"], event["metrics"], shown=event["shown"])
-            case "evaluation":
-                progress.evaluation(event["step"], event["metrics"])
-            case "note":
-                progress.note(event["text"])
-            case "restart":
-                self.restarts += 1
-                progress.note(event["text"])
-            case "fatal":
-                self.fatal = self.fatal or event
-                if event["reason"] == "user" and self._ends_since is None:
-                    self._ends_since = time.monotonic()
-            case "done":
-                self.result = event["result"]
-
-
-def _watch(job: Job, logbook: Any, progress: Progress) -> _Outcome:
-    """Run the trainer in a thread of its own, so that this one is free for signals and for showing the news."""
+def _follow(job: Job, logbook: Any, progress: Progress, signals: StopSignals) -> Watch:
+    """Have Ray train, in a thread of its own, so that this one is free for signals and for showing the news."""
     import ray
 
     from distmed.train import workers
 
-    outcome = _Outcome()
+    watch = Watch(job.recipe.cluster, logbook, progress)
 
     def fit() -> None:
         try:
             workers.fit(job, logbook)
         except Exception as error:
-            outcome.error = error
+            watch.error = error
 
-    thread = threading.Thread(target=fit, name="trainer", daemon=True)
-    with _stop_on_signal(logbook, progress):
-        thread.start()
-        while thread.is_alive() and not outcome.overdue(job.recipe.cluster.stall_timeout_s, progress):
-            thread.join(0.25)
-            for event in ray.get(logbook.news.remote()):
-                outcome.take(event, progress)
-    return outcome
-
-
-@contextmanager
-def _stop_on_signal(logbook: Any, progress: Progress) -> Iterator[None]:
-    asked = False
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
+    def ask_to_stop() -> None:
         logbook.ask_to_stop.remote()
-        progress.note("stopping: this step is finished and saved first; once more ends at once, without saving")
+        progress.note("stopping: this step is finished and saved first; Ctrl-C once more ends at once, without saving")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    def take_news() -> None:
+        for event in ray.get(logbook.news.remote()):
+            watch.take(event)
+
+    signals.call(ask_to_stop)
     try:
-        yield
+        while True:
+            thread = threading.Thread(target=fit, name="trainer", daemon=True)
+            thread.start()
+            while thread.is_alive() and not watch.overdue():
+                thread.join(0.25)
+                take_news()
+                watch.look()
+            if not watch.grows or signals.asked:
+                return watch
+            watch.begin()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signals.call(None)

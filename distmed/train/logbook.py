@@ -10,10 +10,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from distmed.errors import one_of
 from distmed.evaluate.metrics import Confusion, DiseaseRow
 from distmed.evaluate.plots import Plot
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
+from distmed.train.stall import Place
 from distmed.train.tracking import Tracker
 
 
@@ -31,9 +33,26 @@ class Logbook:
         self.next_attempt = first_attempt
         self.first_attempt = first_attempt
         self.stop = False
+        self.grow = self.grown = False
         self.last_step = 0
+        self.world = 0
+        self.restarts = 0
+        self.cause = "the workers ended"
+        self.places: dict[int, Place] = {}
+        self.troubled = -1
 
-    def attempt_starts(self, step: int, notes: list[str]) -> int:
+    def worker_starts(self, place: Place) -> None:
+        """A worker is there, before it loads anything."""
+        self.places[place.rank] = place
+        self._tell("worker", place=place)
+
+    def workers_failed(self, errors: dict[int, str], died: list[int], lost: list[str]) -> None:
+        """The group ended by itself: what each rank met, which of them `died`, and the `lost` hosts (Ray's ids)."""
+        self.cause = _cause(self.places, errors, died, lost)
+        self.places = {}
+        self._tell("failed", cause=self.cause)
+
+    def attempt_starts(self, step: int, world: int, notes: list[str]) -> int:
         """Training goes on after `step`: what was logged beyond it is cut, and said. The number of this attempt."""
         attempt = self.next_attempt
         self.next_attempt += 1
@@ -41,12 +60,19 @@ class Logbook:
         self.tracker.attempt_starts(step, attempt)
         for note in notes:
             self._tell("note", text=note)
-        if attempt > self.first_attempt:
+        workers = "" if world == self.world or not self.world else f" on {world} workers instead of {self.world}"
+        if self.grown:
+            self._tell("note", text=f"goes on after step {step}{workers}; no step repeated")
+        elif attempt > self.first_attempt:
+            self.restarts += 1
             lost = f"{repeated} step{'' if repeated == 1 else 's'} repeated"
-            self._tell("restart", text=f"restart {attempt - self.first_attempt}: goes on after step {step}; {lost}")
+            text = f"restart {self.restarts}: {self.cause}; {lost}; goes on after step {step}{workers}"
+            self._tell("restart", text=text)
         elif step:
             self._tell("note", text=f"resumed after step {step}")
-        self.last_step = step
+        self._tell("attempt", world=world)
+        self.last_step, self.world = step, world
+        self.grow = self.grown = False
         return attempt
 
     def log(self, step: int, metrics: dict[str, float], evaluation: dict[str, float], shown: bool) -> None:
@@ -79,12 +105,23 @@ class Logbook:
     def note(self, text: str) -> None:
         self._tell("note", text=text)
 
+    def storage_fails(self, step: int, text: str) -> None:
+        """A checkpoint cannot be written now, and is tried again; said once for all ranks."""
+        if step > self.troubled:
+            self.troubled = step
+            self._tell("note", text=text)
+
+    def steps_end(self) -> None:
+        """No more steps come: the last checkpoint is on its way."""
+        self._tell("ending")
+
     def fatal(self, kind: str, message: str, hint: str) -> None:
         """The workers ended for a reason that a restart would only repeat; `kind` is `user` or `run`."""
         self._tell("fatal", reason=kind, message=message, hint=hint)
 
     def done(self, result: dict[str, Any]) -> None:
         """The loop came to its end, or was stopped after a checkpoint."""
+        self.grown = result["grows"]
         self._tell("done", result=result)
 
     def stop_asked(self) -> bool:
@@ -92,6 +129,13 @@ class Logbook:
 
     def ask_to_stop(self) -> None:
         self.stop = True
+
+    def ask_to_grow(self, wish: bool) -> None:
+        """There is room for more workers, or no more."""
+        self.grow = wish
+
+    def grow_asked(self) -> bool:
+        return self.grow
 
     def news(self) -> list[dict[str, Any]]:
         """The events since the last call."""
@@ -104,6 +148,21 @@ class Logbook:
 
     def _tell(self, kind: str, **fields: Any) -> None:
         self.events.append({"kind": kind, **fields})
+
+
+def _cause(places: dict[int, Place], errors: dict[int, str], died: list[int], lost: list[str]) -> str:
+    """Why a group ended, in a few words. Ranks whose peers are gone fail, too: what died goes first."""
+
+    def hosts(ranks: list[int]) -> str:
+        return one_of(sorted({places[rank].host for rank in ranks if rank in places}) or ["an unknown host"])
+
+    of_lost = [rank for rank, place in places.items() if place.node in lost]
+    if of_lost:
+        return f"host {hosts(of_lost)} was lost"
+    if died:
+        return f"worker on {hosts(died)} died"
+    rank, error = min(errors.items(), default=(0, "no reason given"))
+    return f"worker on {hosts([rank])} failed: {error}"
 
 
 class StopWish:
@@ -123,3 +182,12 @@ class StopWish:
         wish = bool(ray.get(self._answer))
         self._answer = self._logbook.stop_asked.remote()
         return wish
+
+    def grows(self) -> bool:
+        """Whether to end here, after a checkpoint, so that more workers can go on. A collective: all ranks call it."""
+        import ray
+        import torch.distributed as dist
+
+        wish = [bool(ray.get(self._logbook.grow_asked.remote())) if self._listens else False]
+        dist.broadcast_object_list(wish, src=0)
+        return wish[0]

@@ -6,6 +6,7 @@ is there. The newest complete folder is found in the storage itself, never by wh
 
 from __future__ import annotations
 
+import errno
 import time
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from distmed.checkpoint import folder as folders
 from distmed.checkpoint.load import load_newest
 from distmed.checkpoint.save import Snapshot, snapshot
 from distmed.errors import UserError
+from distmed.model.lora import scale
 from distmed.train.job import Job
 from distmed.train.resume import Saved, check_same_model
 from distmed.train.state import RunState
@@ -27,13 +29,19 @@ if TYPE_CHECKING:
     from distmed.stream.stream import Stream
 
 
+# Trying again would not help, and a person should know at once.
+HOPELESS = {errno.EROFS, errno.EACCES, errno.EPERM}
+RETRY_EVERY_S = 5.0
+
+
 class Saver:
     """Writes checkpoints of one attempt. `failed` is set when an upload met something that only the user can mend."""
 
-    def __init__(self, job: Job, engine: DeepSpeedEngine, attempt: int) -> None:
+    def __init__(self, job: Job, engine: DeepSpeedEngine, attempt: int, logbook: Any) -> None:
         self.job = job
         self.engine = engine
         self.attempt = attempt
+        self.logbook = logbook
         self.failed: UserError | None = None
         self.last_step = -1
         self.uploads: list[Future[None]] = []
@@ -50,6 +58,7 @@ class Saver:
         name = folders.name(state.step, dist.get_world_size(), self.attempt)
         protect = folders.name_prefix(state.best.step) if state.best else None
         upload: Future[None] = Future()
+        state_step = state.step
         self.uploads = [each for each in self.uploads if not each.done()] + [upload]
         ray.train.report(
             {"step": state.step},
@@ -58,13 +67,13 @@ class Saver:
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
             # Ray would take the "local copy" away after the upload, which is the checkpoint itself.
             delete_local_checkpoint_after_upload=False,
-            checkpoint_upload_fn=lambda checkpoint, _: self._upload(taken, checkpoint, protect, upload),
+            checkpoint_upload_fn=lambda checkpoint, _: self._upload(taken, checkpoint, state_step, protect, upload),
         )
         return time.perf_counter() - started
 
-    def _upload(self, taken: Snapshot, checkpoint: Any, protect: str | None, upload: Future[None]) -> Any:
+    def _upload(self, taken: Snapshot, checkpoint: Any, step: int, protect: str | None, upload: Future[None]) -> Any:
         try:
-            taken.write(checkpoint.path, checkpoint.filesystem)
+            self._write(taken, checkpoint, step)
             if dist.get_rank() == 0:
                 folders.prune(self.job.checkpoints, keep=self.job.recipe.checkpoint.keep, protect=protect)
         except UserError as error:
@@ -72,6 +81,32 @@ class Saver:
         finally:
             upload.set_result(None)
         return checkpoint
+
+    def _write(self, taken: Snapshot, checkpoint: Any, step: int) -> None:
+        """Write, and where the storage fails try again: the training goes on meanwhile. Raises UserError in the end."""
+        # Where one was given up, the last one of the run has its one chance.
+        limit_s = 0.0 if self.failed else self.job.recipe.checkpoint.retry_s
+        began = time.monotonic()
+        while True:
+            try:
+                taken.write(checkpoint.path, checkpoint.filesystem)
+                return
+            except UserError:
+                raise
+            except Exception as error:  # every store behind fsspec has errors of its own
+                what = f"{type(error).__name__} at {self.job.checkpoints}"
+                if isinstance(error, OSError) and error.strerror:
+                    what = f"{error.strerror}: {self.job.checkpoints}"
+                hopeless = isinstance(error, OSError) and error.errno in HOPELESS
+                if hopeless or time.monotonic() - began > limit_s:
+                    waited = "" if hopeless else f" for {limit_s:g} s (checkpoint.retry_s)"
+                    raise UserError(
+                        f"the checkpoint of step {step} cannot be written{waited}: {what}",
+                        "older checkpoints are untouched; mend the storage, then --resume",
+                    ) from error
+                text = f"the checkpoint of step {step} cannot be written ({what}): tried again for {limit_s:g} s"
+                self.logbook.storage_fails.remote(step, text)
+                time.sleep(min(RETRY_EVERY_S, limit_s / 4))
 
     def finish(self) -> None:
         """Wait for the uploads of this worker, and raise what one of them met."""
@@ -109,5 +144,6 @@ def describe_model(job: Job, engine: DeepSpeedEngine) -> dict[str, Any]:
         "folder": str(job.model_folder),
         "dtype": "bf16" if job.bf16 else "float32",
         "config": {**network.config.to_dict(), "architectures": [type(network).__name__]},
-        "lora_scale": lora.alpha / lora.rank if lora else None,
+        "lora": lora.model_dump(mode="json") if lora else None,
+        "lora_scale": scale(lora) if lora else None,
     }

@@ -25,13 +25,16 @@ from distmed.train.hardware import peak_flops
 from distmed.train.job import Job
 from distmed.train.logbook import StopWish
 from distmed.train.meter import Meter
+from distmed.train.profile import Profiler
 from distmed.train.saver import Saver, restore
+from distmed.train.stall import place_of
 
 
 def run_worker(config: dict[str, Any]) -> None:
     """What Ray Train starts: a mistake that a restart would only repeat is told to the logbook and ends the run."""
     job: Job = config["job"]
     logbook: Any = config["logbook"]
+    ray.get(logbook.worker_starts.remote(place_of(ray.train.get_context().get_world_rank())))
     try:
         train(job, logbook)
     except UserError as error:
@@ -43,6 +46,7 @@ def train(job: Job, logbook: Any) -> None:
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     first = rank == 0
+    elastic = recipe.cluster.least < recipe.cluster.most
 
     # ------------------------------------------------------------------ device
     device = worker_device()
@@ -63,14 +67,15 @@ def train(job: Job, logbook: Any) -> None:
 
     # ------------------------------------------------------------------ resume
     state, notes = restore(job, engine, stream)
-    attempt: list[int] = [ray.get(logbook.attempt_starts.remote(state.step, notes)) if first else 0]
+    attempt: list[int] = [ray.get(logbook.attempt_starts.remote(state.step, world_size, notes)) if first else 0]
     dist.broadcast_object_list(attempt, src=0)
-    saver = Saver(job, engine, attempt[0])
+    saver = Saver(job, engine, attempt[0], logbook)
+    profiler = Profiler(recipe.train.profile, job.run.path / "profile", rank, device)
     meter = Meter(model, recipe, world_size=world_size, peak_flops=peak_flops(device, bf16=job.bf16))
 
     # ------------------------------------------------------------------ steps
     stop_wish = StopWish(logbook, listens=first)
-    stop = state.step >= job.total_steps
+    stop, grows = state.step >= job.total_steps, False
     for step in stream.steps(state.k):
         if stop:
             break
@@ -79,7 +84,9 @@ def train(job: Job, logbook: Any) -> None:
             recipe = recipe_at(job.recipe, state.step + 1)
             set_optimizer(engine.optimizer.param_groups, recipe)
         stop_asked = stop_wish.seen() or saver.failed is not None
+        profiler.step_begins(state.step + 1)
         result = train_step(engine, step, state.step + 1, job.total_steps, recipe, log_prior_K, stop_asked)
+        profiler.step_done(state.step + 1)
         state.advance(step)
         meter.step_done(step.tokens, step.cases)
         if not result.finite:
@@ -111,13 +118,21 @@ def train(job: Job, logbook: Any) -> None:
 
         if improved or stop or state.step % job.checkpoint_every == 0:
             meter.checkpoint_stalled(saver.save(state, stream))
+            grows = elastic and not stop and stop_wish.grows()
+            stop = stop or grows
 
     # ------------------------------------------------------------------ end
     stream.close()
+    if first:
+        logbook.steps_end.remote()
     saver.finish()
     if first:
-        stopped = state.step < job.total_steps
-        ray.get(logbook.done.remote({"state": state.to_dict(), "speed": meter.summary(), "stopped": stopped}))
+        stopped = state.step < job.total_steps and not grows
+        ray.get(
+            logbook.done.remote(
+                {"state": state.to_dict(), "speed": meter.summary(), "stopped": stopped, "grows": grows}
+            )
+        )
 
 
 def not_finite(step: int, result: StepResult) -> tuple[str, str]:

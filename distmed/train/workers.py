@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from distmed.train.job import Job
 
 
+FOR_EVER_S = 10.0**9
+# How soon Ray Train asks workers for a sign of life, and how long it believes in hosts that are gone (its own: 2 and 60 s).
+RAY_TRAIN = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "12"}
+
+
 def fit(
     job: Job, logbook: Any, callbacks: Sequence[Any] = (), environment: Mapping[str, str] = MappingProxyType({})
 ) -> Result:
@@ -25,8 +31,11 @@ def fit(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from distmed.train.failures import Failures
     from distmed.train.worker import run_worker
 
+    for name, value in RAY_TRAIN.items():
+        os.environ.setdefault(name, value)
     _forget_checkpoints(job.checkpoints)
     cluster = job.recipe.cluster
     gpu = on_gpu()
@@ -34,17 +43,26 @@ def fit(
     trainer = TorchTrainer(
         run_worker,
         train_loop_config={"job": job, "logbook": logbook},
-        scaling_config=ScalingConfig(
-            num_workers=cluster.num_workers, use_gpu=gpu, resources_per_worker=_resources(gpu)
+        # mypy sees the classes of Ray Train v1; v2, which is what runs, has these fields.
+        scaling_config=ScalingConfig(  # type: ignore[call-arg]
+            num_workers=cluster.num_workers,  # type: ignore[arg-type]
+            use_gpu=gpu,
+            resources_per_worker=_resources(gpu),
+            # Without GPUs the cores of a host are shared by its workers: few on each host is faster than many on one.
+            placement_strategy="PACK" if gpu else "SPREAD",
+            # Ray would stop the workers without a checkpoint to have more of them; the driver asks for one first.
+            elastic_resize_monitor_interval_s=FOR_EVER_S,
         ),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=int(cluster.collective_timeout_s)),
         run_config=RunConfig(
             name=storage.name if storage else job.recipe.name,
             storage_path=str(storage.parent) if storage else job.checkpoints.rpartition("/")[0],
-            failure_config=FailureConfig(max_failures=cluster.max_failures),
-            # mypy sees the class of Ray Train v1; v2, which is what runs, has this field.
-            worker_runtime_env={"env_vars": {**_environment(gpu), **environment}},  # type: ignore[call-arg]
-            callbacks=list(callbacks),
+            failure_config=FailureConfig(  # type: ignore[call-arg]
+                max_failures=cluster.max_failures,
+                max_preemption_failures=cluster.max_preemptions,
+            ),
+            worker_runtime_env={"env_vars": {**_environment(gpu), **environment}},
+            callbacks=[Failures(logbook), *callbacks],  # type: ignore[list-item]
         ),
     )
     return trainer.fit()
@@ -65,4 +83,7 @@ def _resources(gpu: bool) -> dict[str, float]:
 
 def _environment(gpu: bool) -> dict[str, Any]:
     variables = {"TOKENIZERS_PARALLELISM": "false", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-    return variables if gpu else {**variables, "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    if gpu:
+        # NCCL's flight recorder: what each rank was waiting for goes to a file when a collective times out.
+        return {**variables, "TORCH_FR_BUFFER_SIZE": "2000", "TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
+    return {**variables, "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from concurrent.futures import Future
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -24,3 +26,59 @@ def test_the_last_upload_is_waited_for_and_its_failure_told() -> None:
     threading.Timer(0.2, fail).start()
     with pytest.raises(UserError, match="no space left"):
         saver.finish()
+
+
+class Taken:
+    """A snapshot whose writing fails as the list of errors says, then works."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.tried = 0
+
+    def write(self, path: str, filesystem: Any) -> None:
+        self.tried += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+@pytest.fixture
+def saver(monkeypatch: pytest.MonkeyPatch) -> Saver:
+    """With ten seconds of patience, and a clock that only sleeping moves."""
+    now = [0.0]
+    monkeypatch.setattr("distmed.train.saver.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("distmed.train.saver.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    made = cast(Any, Saver.__new__(Saver))
+    made.said, made.failed = [], None
+    made.job = SimpleNamespace(checkpoints="/store/a", recipe=SimpleNamespace(checkpoint=SimpleNamespace(retry_s=10)))
+    made.logbook = SimpleNamespace(storage_fails=SimpleNamespace(remote=lambda step, text: made.said.append(text)))
+    return cast(Saver, made)
+
+
+WHERE = SimpleNamespace(path="/store/a/step", filesystem=None)
+
+
+def test_a_storage_that_fails_for_a_while_is_tried_again_and_said(saver: Any) -> None:
+    taken = Taken(OSError(errno.EIO, "Input/output error"), TimeoutError("no answer"))
+    saver._write(taken, WHERE, 40)
+    assert taken.tried == 3
+    assert saver.said[0] == (
+        "the checkpoint of step 40 cannot be written (Input/output error: /store/a): tried again for 10 s"
+    )
+
+
+def test_a_storage_that_stays_away_stops_the_run_after_the_stated_time(saver: Any) -> None:
+    taken = Taken(*[OSError(errno.EIO, "Input/output error") for _ in range(99)])
+    with pytest.raises(UserError) as stopped:
+        saver._write(taken, WHERE, 40)
+    assert stopped.value.message == (
+        "the checkpoint of step 40 cannot be written for 10 s (checkpoint.retry_s): Input/output error: /store/a"
+    )
+    assert "older checkpoints are untouched" in stopped.value.hint
+    assert taken.tried == 6
+
+
+def test_a_storage_that_is_read_only_is_told_at_once(saver: Any) -> None:
+    taken = Taken(OSError(errno.EROFS, "Read-only file system"))
+    with pytest.raises(UserError, match="Read-only file system: /store/a"):
+        saver._write(taken, WHERE, 40)
+    assert taken.tried == 1

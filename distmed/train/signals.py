@@ -1,0 +1,42 @@
+"""What signals mean to a run: INT, TERM and USR1 ask the workers to finish their step and save; INT once more ends at once.
+
+Before there are workers, and after them, each of them ends the run. TERM and USR1 may come twice without harm, because a
+scheduler and its script may both send one.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopSignals:
+    """While the block lasts; `asked` says whether one came."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._ask: Callable[[], None] | None = None
+
+    def __enter__(self) -> StopSignals:
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def call(self, ask: Callable[[], None] | None) -> None:
+        """From now on a signal calls `ask`, once; None: it ends the run."""
+        self._ask = ask
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._ask is None or (self.asked and number == signal.SIGINT):
+            raise KeyboardInterrupt
+        if not self.asked:
+            self.asked = True
+            self._ask()

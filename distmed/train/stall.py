@@ -1,0 +1,86 @@
+"""Workers that make no step: what each of them is doing, and their end, so that Ray starts the group again.
+
+Every worker says where it is (`Place`) and lets a signal write its stacks, from C, so that also a worker that hangs in a
+collective answers. The driver asks by small Ray tasks on the workers' hosts.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STACKS_SIGNAL = signal.SIGUSR2
+ANSWER_S = 20.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one worker runs: address and Ray's id of its host, its process, and the open file that its stacks go to."""
+
+    rank: int
+    host: str
+    node: str
+    pid: int
+    stacks: int
+
+
+def place_of(rank: int) -> Place:
+    """The place of this process, whose stacks STACKS_SIGNAL writes from now on."""
+    import ray
+
+    # In memory, and gone with the process: no file is left anywhere.
+    stacks = os.memfd_create(f"distmed-stacks-{rank}")
+    faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True)
+    context = ray.get_runtime_context()
+    return Place(rank, ray.util.get_node_ip_address(), context.get_node_id(), os.getpid(), stacks)
+
+
+def stacks_of(place: Place) -> str:
+    """The stacks of a process of this host: by its own handler, and by py-spy, which also sees native frames' callers."""
+    parts = []
+    try:
+        os.kill(place.pid, STACKS_SIGNAL)
+        time.sleep(1.0)
+        parts.append(Path(f"/proc/{place.pid}/fd/{place.stacks}").read_text(errors="replace"))
+    except OSError as error:
+        parts.append(f"no answer: {error.strerror}")
+    if py_spy := shutil.which("py-spy", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"):
+        command = [py_spy, "dump", "--nonblocking", "--pid", str(place.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S / 2)
+        parts.append(done.stdout or f"py-spy: {done.stderr.strip()}")
+    return "\n".join(parts)
+
+
+def end(place: Place) -> str:
+    """Kill a worker of this host; Ray then starts the whole group again."""
+    os.kill(place.pid, signal.SIGKILL)
+    return "ended"
+
+
+def on_hosts(places: list[Place], do: Callable[[Place], str]) -> dict[int, str]:
+    """`do` on the host of each place, all at once; by rank what came back within ANSWER_S, or why nothing did."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def on(place: Place) -> Any:
+        there = NodeAffinitySchedulingStrategy(place.node, soft=False)
+        return ray.remote(do).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(place)
+
+    asked = {place.rank: on(place) for place in places}
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
+    answers = {}
+    for rank, answer in asked.items():
+        try:
+            answers[rank] = ray.get(answer, timeout=0.1)
+        except Exception as error:  # a host that does not answer is what we are here for
+            answers[rank] = f"no answer: {type(error).__name__}"
+    return answers

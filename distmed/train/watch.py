@@ -1,0 +1,154 @@
+"""What the driver does while workers train: it shows their news, and acts where they cannot.
+
+Events of the logbook flow in. Workers that make no step are shown and ended; a run that may grow is told when there is
+room; one that has lost its hosts is given up when the recipe's time for waiting is over.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from distmed import session
+from distmed.recipe import Cluster
+from distmed.train import stall
+from distmed.train.progress import Progress
+from distmed.train.stall import Place
+
+SAY_WAIT_AFTER_S = 10
+LOOK_S = 5.0
+# Until Ray has noticed that a host is gone, and after it has come back.
+SETTLE_S = 30.0
+
+
+class Watch:
+    """One run, over all its attempts. `result` and `fatal` are what the workers said at their end."""
+
+    def __init__(self, cluster: Cluster, logbook: Any, progress: Progress) -> None:
+        self.cluster = cluster
+        self.logbook = logbook
+        self.progress = progress
+        self.result: dict[str, Any] | None = None
+        self.fatal: dict[str, Any] | None = None
+        self.error: BaseException | None = None
+        self.restarts = 0
+        self.places: dict[int, Place] = {}
+        self.world = 0
+        self._giving_up_since: float | None = None
+        self._said_wait = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Workers are asked for."""
+        now = time.monotonic()
+        self.result, self.error = None, None
+        self.places, self._stepping, self._ending = {}, False, False
+        self._attempt_began: float | None = now
+        self._moved, self._looked = now, now
+        self._too_few_since: float | None = None
+        self._growth = 0
+
+    @property
+    def grows(self) -> bool:
+        """The workers ended so that there can be more of them."""
+        return self.result is not None and self.result["grows"]
+
+    def take(self, event: dict[str, Any]) -> None:
+        self._moved = time.monotonic()
+        match event["kind"]:
+            case "worker":
+                self.places[event["place"].rank] = event["place"]
+            case "attempt":
+                self.world = event["world"]
+            case "step":
+                if self._attempt_began is not None:
+                    self.progress.note(f"first step after {time.monotonic() - self._attempt_began:.0f} s")
+                    self._attempt_began = None
+                self.progress.step(event["step"], event["metrics"], shown=event["shown"])
+            case "evaluation":
+                self.progress.evaluation(event["step"], event["metrics"])
+            case "note":
+                self.progress.note(event["text"])
+            case "failed":
+                self.places = {}
+                self._attempt_began = self._moved
+                self.progress.note(event["cause"])
+            case "restart":
+                self.restarts += 1
+                self.progress.note(event["text"])
+            case "ending":
+                self._ending = True
+            case "fatal":
+                self.fatal = self.fatal or event
+                if event["reason"] == "user" and self._giving_up_since is None:
+                    self._giving_up_since = time.monotonic()
+            case "done":
+                self.result = event["result"]
+
+    def look(self) -> None:
+        """Act where it is time to; called every quarter of a second."""
+        now = time.monotonic()
+        if self.places and not self._ending and now - self._moved > self.cluster.stall_timeout_s:
+            self._end_stalled()
+        if now - self._looked > LOOK_S:
+            self._looked = now
+            room = session.room()
+            self._consider_growth(room)
+            self._consider_giving_up(room)
+
+    def overdue(self) -> bool:
+        """A worker that met a mistake of the user has ended, but others may wait for it in a collective."""
+        if self._giving_up_since is None:
+            return False
+        waited = time.monotonic() - self._giving_up_since
+        if waited > SAY_WAIT_AFTER_S and not self._said_wait:
+            self._said_wait = True
+            self.progress.note(f"a worker gave up; the others have {self.cluster.stall_timeout_s:g} s to end")
+        return waited > self.cluster.stall_timeout_s
+
+    def _end_stalled(self) -> None:
+        places = [self.places[rank] for rank in sorted(self.places)]
+        self.progress.note(
+            f"no step for {self.cluster.stall_timeout_s:g} s: the stacks of all workers go to the log, then they are ended"
+        )
+        for rank, text in stall.on_hosts(places, stall.stacks_of).items():
+            place = self.places[rank]
+            print(
+                f"--- stacks of rank {rank} on {place.host}, process {place.pid}\n{text}", file=sys.stderr, flush=True
+            )
+        stall.on_hosts(places, stall.end)
+        self._moved = time.monotonic()
+
+    def _consider_growth(self, room: int) -> None:
+        """More workers, at the next checkpoint, where the room for them was there twice in a row."""
+        if self.cluster.least == self.cluster.most or not self.world or not self.places:
+            return
+        could_be = min(room, self.cluster.most)
+        if could_be > self.world and could_be == self._growth:
+            return
+        if could_be > self.world:
+            self.progress.note(f"room for {could_be} workers: the run goes on with them after the next checkpoint")
+        if could_be > self.world or self._growth:
+            self._growth = could_be if could_be > self.world else 0
+            self.logbook.ask_to_grow.remote(bool(self._growth))
+
+    def _consider_giving_up(self, room: int) -> None:
+        """Ray would wait for hosts without end."""
+        if self.places or room >= self.cluster.least:
+            self._too_few_since = None
+            return
+        now = time.monotonic()
+        if self._too_few_since is None:
+            self._too_few_since = now
+            self.progress.note(
+                f"room for {room} workers, {self.cluster.least} are needed: waits {self.cluster.wait_s:g} s"
+            )
+        if now - self._too_few_since > max(self.cluster.wait_s, SETTLE_S) and self.fatal is None:
+            waited = f"for {now - self._too_few_since:.0f} s there was room for {room}"
+            self.fatal = {
+                "reason": "run",
+                "message": f"{self.cluster.least} workers are needed, {waited}",
+                "hint": "--resume when there are hosts, raise cluster.wait_s, or let cluster.num_workers be a range",
+            }
+            self._giving_up_since = now - self.cluster.stall_timeout_s - 1

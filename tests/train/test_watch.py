@@ -1,0 +1,134 @@
+"""What the driver does while workers train, without a cluster: stalls, growth, hosts that do not come back."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from distmed.recipe import Cluster
+from distmed.train import stall, watch
+from distmed.train.logbook import _cause
+from distmed.train.stall import Place
+from distmed.train.watch import Watch
+
+PLACES = [Place(0, "10.0.0.1", "a", 11, 3), Place(1, "10.0.0.2", "b", 12, 3)]
+
+
+class World:
+    """A clock, a room for workers, what was asked of the logbook, and what was said."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+        self.now, self.room = 0.0, 2
+        self.asked: list[bool] = []
+        self.said: list[str] = []
+        self.ended: list[Place] = []
+        monkeypatch.setattr(watch.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(watch.session, "room", lambda: self.room)
+        monkeypatch.setattr(stall, "on_hosts", self._on_hosts)
+        progress: Any = SimpleNamespace(note=self.said.append, step=lambda *_, **__: None)
+        logbook: Any = SimpleNamespace(ask_to_grow=SimpleNamespace(remote=self.asked.append))
+        self.watch = Watch(cluster, logbook, progress)
+
+    def _on_hosts(self, places: list[Place], do: Any) -> dict[int, str]:
+        if do is stall.end:
+            self.ended += places
+        return {place.rank: "its stack" for place in places}
+
+    def starts(self, world: int = 2) -> None:
+        for place in PLACES[:world]:
+            self.watch.take({"kind": "worker", "place": place})
+        self.watch.take({"kind": "attempt", "world": world})
+        self.step(1)
+
+    def step(self, number: int) -> None:
+        self.watch.take({"kind": "step", "step": number, "metrics": {}, "shown": False})
+
+    def after(self, seconds: float) -> None:
+        self.now += seconds
+        self.watch.look()
+
+
+def test_workers_without_a_step_are_shown_and_ended_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(monkeypatch, Cluster(num_workers=2, stall_timeout_s=60))
+    world.starts()
+    world.after(59)
+    assert not world.ended
+    world.step(2)
+    world.after(59)
+    assert not world.ended
+    world.after(2)
+    assert world.ended == PLACES
+    assert "stacks of rank 1 on 10.0.0.2, process 12\nits stack" in capsys.readouterr().err
+    world.after(10)
+    assert world.ended == PLACES
+
+
+def test_the_last_upload_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, Cluster(num_workers=2, stall_timeout_s=60))
+    world.starts()
+    world.watch.take({"kind": "ending"})
+    world.after(1000)
+    assert not world.ended
+
+
+def test_a_run_grows_only_when_room_lasts_and_the_recipe_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, Cluster(num_workers=(1, 3)))
+    world.starts()
+    world.after(6)
+    assert world.asked == []
+    world.room = 5
+    world.after(6)
+    world.after(6)
+    assert world.asked == [True]
+    assert any("room for 3 workers" in text for text in world.said)
+    world.room = 2
+    world.after(6)
+    assert world.asked == [True, False]
+    fixed = World(monkeypatch, Cluster(num_workers=2))
+    fixed.starts()
+    fixed.room = 5
+    fixed.after(6)
+    assert fixed.asked == []
+
+
+def test_a_run_that_lost_its_hosts_waits_as_long_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, Cluster(num_workers=2, wait_s=100))
+    world.starts()
+    world.watch.take({"kind": "failed", "cause": "host 10.0.0.2 was lost"})
+    world.room = 1
+    world.after(6)
+    world.after(90)
+    assert world.watch.fatal is None
+    world.after(11)
+    assert world.watch.fatal is not None
+    assert world.watch.fatal["message"] == "2 workers are needed, for 101 s there was room for 1"
+    assert world.watch.overdue()
+
+
+def test_a_spare_host_in_time_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, Cluster(num_workers=2, wait_s=100))
+    world.starts()
+    world.watch.take({"kind": "failed", "cause": "host 10.0.0.2 was lost"})
+    world.room = 1
+    world.after(90)
+    world.room = 2
+    world.after(20)
+    world.after(200)
+    assert world.watch.fatal is None
+
+
+@pytest.mark.parametrize(
+    ("errors", "died", "lost", "cause"),
+    [
+        ({0: "gloo", 1: "gone"}, [1], [], "worker on 10.0.0.2 died"),
+        ({0: "gloo", 1: "gone"}, [1], ["b"], "host 10.0.0.2 was lost"),
+        ({0: "RuntimeError: out of memory"}, [], [], "worker on 10.0.0.1 failed: RuntimeError: out of memory"),
+        ({}, [], [], "worker on 10.0.0.1 failed: no reason given"),
+    ],
+)
+def test_the_cause_of_a_restart(errors: dict[int, str], died: list[int], lost: list[str], cause: str) -> None:
+    assert _cause({place.rank: place for place in PLACES}, errors, died, lost) == cause
