@@ -43,6 +43,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the newest complete checkpoint of the run.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start although the plan says that it does not fit.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray, DeepSpeed and the workers print.")] = False,
 ) -> None:
     """Fine-tune a model. Without a recipe: with that of the run to resume, or else the built-in smoke run."""
@@ -60,7 +61,7 @@ def train(
         names = ["smoke", *(word.removeprefix("name=") for word in overrides if word.startswith("name="))]
         earlier = run_folder(names[-1]).recipe
         path = earlier if resume and earlier.is_file() else shipped.folder("recipes") / "smoke.yaml"
-    raise typer.Exit(run(load_recipe(path, overrides), resume=resume, verbose=verbose))
+    raise typer.Exit(run(load_recipe(path, overrides), resume=resume, verbose=verbose, force=force))
 
 
 @app.command()
@@ -122,29 +123,6 @@ def prepare(
 
 
 @app.command()
-def plan(
-    arguments: Annotated[
-        list[str], typer.Argument(metavar="RECIPE [key=value …]", help="A YAML file, then overrides.")
-    ],
-    gpus: Annotated[
-        str | None, typer.Option(metavar="COUNTxNAME", help="Of each host, as 8xH100-80; else CPUs as here.")
-    ] = None,
-    nodes: Annotated[int, typer.Option(help="Hosts.")] = 1,
-    price: Annotated[float | None, typer.Option(help="Of one device for an hour.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
-) -> None:
-    """Tell before a launch whether it fits, how long it takes, what it costs, and what would help."""
-    import json
-
-    from distmed.plan.show import show
-    from distmed.recipe import load_recipe
-    from distmed.train.foresight import plan_recipe
-
-    found = plan_recipe(load_recipe(arguments[0], arguments[1:]), gpus=gpus, nodes=nodes, price=price)
-    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else show(found))
-
-
-@app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A Hugging Face folder or hub id, a run, or a checkpoint.")],
     data: Annotated[str, typer.Option(help="The cases to measure on: a file, a folder, a URL, a hub id.")],
@@ -195,17 +173,26 @@ def predict(
 
 
 @app.command()
-def doctor(
-    storage: Annotated[str | None, typer.Argument(help="Where checkpoints shall lie; else this folder.")] = None,
+def plan(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="RECIPE [key=value …]", help="A YAML file, then overrides.")
+    ],
+    gpus: Annotated[
+        str | None, typer.Option(metavar="COUNTxNAME", help="Of each host, as 8xH100-80; else CPUs as here.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(help="Hosts.")] = 1,
+    price: Annotated[float | None, typer.Option(help="Of one device for an hour.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
 ) -> None:
-    """What this machine, or the cluster at RAY_ADDRESS, can do, and what is wrong with it."""
-    from distmed.cluster.doctor import examine
+    """Tell before a launch whether it fits, how long it takes, what it costs, and what would help."""
+    import json
 
-    failed = False
-    for finding in examine(storage):
-        typer.echo(finding.line())
-        failed = failed or finding.state == "fail"
-    raise typer.Exit(1 if failed else 0)
+    from distmed.plan.show import show
+    from distmed.recipe import load_recipe
+    from distmed.train.foresight import plan_recipe
+
+    found = plan_recipe(load_recipe(arguments[0], arguments[1:]), gpus=gpus, nodes=nodes, price=price)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else show(found))
 
 
 @app.command()
@@ -228,15 +215,32 @@ def tune(
 
 
 @app.command()
+def doctor(
+    storage: Annotated[str | None, typer.Argument(help="Where checkpoints shall lie; else this folder.")] = None,
+) -> None:
+    """What this machine, or the cluster at RAY_ADDRESS, can do, and what is wrong with it."""
+    from distmed.cluster.doctor import examine
+
+    failed = False
+    for finding in examine(storage):
+        typer.echo(finding.line())
+        failed = failed or finding.state == "fail"
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder of a run, or the run itself.")],
     out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],
+    dtype: Annotated[str | None, typer.Option(metavar="float32|bf16|fp16", help="Else that of training.")] = None,
+    adapters: Annotated[bool, typer.Option("--adapters", help="LoRA adapters alone, for peft, not merged.")] = False,
+    max_shard_gb: Annotated[float, typer.Option(min=0.001, help="Largest file, and so the memory it takes.")] = 5,
 ) -> None:
     """Write a Hugging Face folder from a sharded checkpoint."""
-    from distmed.checkpoint.publish import export_checkpoint, find_checkpoint
+    from distmed.checkpoint.publish import export_checkpoint, find_checkpoint, known_dtype
 
     folder = find_checkpoint(checkpoint)
-    export_checkpoint(folder, out)
+    export_checkpoint(folder, out, dtype=known_dtype(dtype), adapters=adapters, max_shard_bytes=int(max_shard_gb * 1e9))
     typer.echo(f"{out} from {folder}")
 
 

@@ -19,7 +19,7 @@ def test_the_verbs_and_their_options() -> None:
         for name, verb in command.commands.items()  # type: ignore[attr-defined]
     }
     assert surface == {
-        "train": ["--name", "--num-workers", "--resume", "--verbose"],
+        "train": ["--force", "--name", "--num-workers", "--resume", "--verbose"],
         "prepare": [
             "--augment",
             "--clean",
@@ -39,6 +39,7 @@ def test_the_verbs_and_their_options() -> None:
             "--without-format",
         ],
         "plan": ["--gpus", "--json", "--nodes", "--price"],
+        "doctor": [],
         "evaluate": [
             "--against",
             "--calibration",
@@ -52,9 +53,8 @@ def test_the_verbs_and_their_options() -> None:
             "--verbose",
         ],
         "predict": ["--calibration", "--data", "--format", "--num-workers", "--out", "--verbose"],
-        "doctor": [],
         "tune": ["--name", "--num-trials", "--num-workers", "--resume", "--verbose"],
-        "export": ["--out"],
+        "export": ["--adapters", "--dtype", "--max-shard-gb", "--out"],
     }
 
 
@@ -74,6 +74,7 @@ def test_the_files_of_a_run() -> None:
         "evaluation": "evaluation",
         "probe": "evaluation/probe.pt",
         "wandb": "wandb",
+        "lock": "lock.json",
         "log": "log.txt",
     }
 
