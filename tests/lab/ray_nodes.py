@@ -57,13 +57,16 @@ class RayCluster:
 
 
 @contextlib.contextmanager
-def ray_on(folder: Path, hosts: list[Host], cpus: int = 2, *, dashboard: bool = False) -> Iterator[RayCluster]:
+def ray_on(
+    folder: Path, hosts: list[Host], cpus: int | list[int] = 2, *, dashboard: bool = False
+) -> Iterator[RayCluster]:
     """Ray with its head on the first of `hosts`, `cpus` logical CPUs each."""
+    each = cpus if isinstance(cpus, list) else [cpus] * len(hosts)
     cluster = RayCluster(folder, hosts[0], dashboard=dashboard)
     try:
-        cluster.start_head(cpus)
-        for host in hosts[1:]:
-            cluster.join(host, cpus)
+        cluster.start_head(each[0])
+        for host, count in zip(hosts[1:], each[1:], strict=True):
+            cluster.join(host, count)
         wait_until(f"{len(hosts)} Ray nodes", 90, lambda: cluster.nodes() == len(hosts), every=1)
         yield cluster
     finally:

@@ -47,6 +47,14 @@ class LabRun:
         return {line["step"]: line["train/loss"] for line in found}
 
     @property
+    def attempts(self) -> int:
+        """The highest attempt that has logged a step."""
+        if not (self.path / "metrics.jsonl").exists():
+            return -1
+        text = (self.path / "metrics.jsonl").read_text()
+        return max((json.loads(line)["attempt"] for line in text.splitlines() if line.endswith("}")), default=-1)
+
+    @property
     def summary(self) -> dict[str, Any]:
         return json.loads((self.path / "summary.json").read_text())
 

@@ -1,0 +1,156 @@
+"""How long a run stands still after a fault, split in detection, restart, load and first step: root, Linux.
+
+    python benchmarks/recovery.py [key=value …] [--repeat 3]
+
+Three hosts are made of network namespaces (tests/lab); a head without workers, two hosts with one worker each. A worker is
+killed, then a host. The driver's lines and Ray's log are stamped as they come. Writes benchmarks/recovery_DATE.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import os
+import queue
+import signal
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.lab.hosts import Lab, why_not
+from tests.lab.ray_nodes import RayCluster, ray_on
+from tests.lab.runs import LabRun, start
+
+GROUP_STARTED = "Started training worker group"
+LIMIT_S = 300.0
+
+
+@dataclass
+class Recovery:
+    """Seconds from one mark to the next."""
+
+    detection: float
+    restart: float
+    load: float
+    first_step: float
+
+    @property
+    def total(self) -> float:
+        return self.detection + self.restart + self.load + self.first_step
+
+
+class Marks:
+    """Lines of the driver and of the run's log, with the moment at which each was seen."""
+
+    def __init__(self, run: LabRun) -> None:
+        self.lines: queue.Queue[tuple[float, str]] = queue.Queue()
+        threading.Thread(target=self._driver, args=(run,), daemon=True).start()
+        threading.Thread(target=self._log, args=(run.path / "log.txt",), daemon=True).start()
+
+    def _driver(self, run: LabRun) -> None:
+        assert run.process.stdout is not None
+        for line in run.process.stdout:
+            self.lines.put((time.monotonic(), line))
+
+    def _log(self, path: Path) -> None:
+        while not path.exists():
+            time.sleep(0.1)
+        with path.open(errors="replace") as file:
+            while True:
+                line = file.readline()
+                if line:
+                    self.lines.put((time.monotonic(), line))
+                else:
+                    time.sleep(0.02)
+
+    def wait_for(self, *texts: str) -> float:
+        """When a line with one of `texts` came."""
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() < deadline:
+            try:
+                moment, line = self.lines.get(timeout=1)
+            except queue.Empty:
+                continue
+            if any(text in line for text in texts):
+                return moment
+        raise SystemExit(f"not within {LIMIT_S:g} s: {texts}")
+
+
+def recover(
+    lab: Lab, cluster: RayCluster, folder: Path, name: str, words: list[str], fault: Callable[[], None]
+) -> Recovery:
+    """A run that meets `fault` after ten steps."""
+    run = start(folder, lab[0], cluster, name, "train.max_steps=100000", "checkpoint.every=5", *words)
+    marks = Marks(run)
+    marks.wait_for("step 10/")
+    began = time.monotonic()
+    fault()
+    detected = marks.wait_for(" died\n", " was lost\n", " failed: ")
+    started = marks.wait_for(GROUP_STARTED)
+    loaded = marks.wait_for("note: restart 1")
+    stepped = marks.wait_for("note: first step")
+    run.process.send_signal(signal.SIGINT)
+    run.process.wait(120)
+    return Recovery(detected - began, started - detected, loaded - started, stepped - loaded)
+
+
+def kill_worker(lab: Lab) -> None:
+    (pid,) = [pid for pid, command in lab[2].commands().items() if "RayTrainWorker" in command]
+    os.kill(pid, signal.SIGKILL)
+
+
+def row(name: str, found: list[Recovery]) -> str:
+    def middle(part: str) -> str:
+        return f"{statistics.median(getattr(each, part) for each in found):.1f}"
+
+    parts = [middle(part) for part in ("detection", "restart", "load", "first_step", "total")]
+    spread = f"{min(each.total for each in found):.1f} to {max(each.total for each in found):.1f}"
+    return f"| {name} | {' | '.join(parts)} | {spread} |"
+
+
+def main() -> None:
+    if reason := why_not():
+        raise SystemExit(reason)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the recipe, the model's path for one")
+    parser.add_argument("--repeat", type=int, default=3)
+    asked = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="recovery-"))
+    workers: list[Recovery] = []
+    hosts: list[Recovery] = []
+    with Lab.of(folder, 3) as lab, ray_on(folder, lab.hosts, cpus=[0, 1, 1]) as cluster:
+        for turn in range(asked.repeat):
+            fixed = [*asked.overrides, "--num-workers", "2"]
+            workers.append(recover(lab, cluster, folder, f"worker-{turn}", fixed, lambda: kill_worker(lab)))
+            elastic = [*asked.overrides, "cluster.num_workers=[1,2]"]
+            hosts.append(recover(lab, cluster, folder, f"host-{turn}", elastic, lambda: cluster.lose(lab[2])))
+            cluster.join(lab[2], 1)
+            time.sleep(20)
+    today = datetime.date.today().isoformat()
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "torch", "deepspeed"))
+    lines = [
+        f"# Recovery, {today}",
+        "",
+        f"`python benchmarks/recovery.py {' '.join(sys.argv[1:])}` on {os.cpu_count()} cores, {versions}. Seconds, medians of "
+        f"{asked.repeat}.",
+        "",
+        "| fault | detection | restart | load | first step | in all | range |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        row("a worker is killed", workers),
+        row("a host is lost, the run goes on with one worker", hosts),
+    ]
+    page = Path(__file__).parent / f"recovery_{today}.md"
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(page.read_text())
+
+
+if __name__ == "__main__":
+    main()

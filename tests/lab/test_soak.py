@@ -1,0 +1,78 @@
+"""A long run under random faults: it completes, and no case is lost or repeated in what was committed.
+
+LAB_SOAK_S seconds (300 without it); a fault every 60 to 90 s: a worker killed or paused, a host lost for 30 s, a link cut.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.lab.hosts import Lab
+from tests.lab.ray_nodes import ray_on
+from tests.lab.runs import start
+
+SOAK_S = float(os.environ.get("LAB_SOAK_S", "300"))
+
+
+@pytest.mark.timeout(SOAK_S * 3 + 1200)
+def test_a_run_outlives_a_random_fault_every_minute(lab: Lab, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    with ray_on(lab.folder, lab.hosts, cpus=[0, 1, 1]) as cluster:
+        arguments = [
+            "train.max_steps=1000000",
+            "checkpoint.every=5",
+            "cluster.num_workers=[1,2]",
+            "cluster.max_failures=-1",
+        ]
+        run = start(tmp_path, lab[0], cluster, "soak", *arguments)
+        run.wait_for_step(3, 300)
+
+        def workers() -> list[int]:
+            return [
+                pid for host in lab.hosts for pid, command in host.commands().items() if "RayTrainWorker" in command
+            ]
+
+        def kill() -> None:
+            for pid in workers()[:1]:
+                os.kill(pid, signal.SIGKILL)
+
+        def pause() -> None:
+            for pid in workers()[:1]:
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(10)
+                os.kill(pid, signal.SIGCONT)
+
+        def lose() -> None:
+            host = chance.choice(lab.hosts[1:])
+            cluster.lose(host)
+            time.sleep(30)
+            cluster.join(host, 1)
+
+        def cut() -> None:
+            host = chance.choice(lab.hosts[1:])
+            host.cut()
+            time.sleep(10)
+            host.mend()
+
+        faults: list[Callable[[], None]] = [kill, pause, lose, cut]
+        deadline = time.monotonic() + SOAK_S
+        met = []
+        while time.monotonic() < deadline:
+            fault = chance.choice(faults)
+            met.append(fault.__name__)
+            fault()
+            time.sleep(chance.uniform(60, 90))
+            assert run.process.poll() is None, f"after {met}: {run.output()}"
+        run.process.send_signal(signal.SIGTERM)
+        status, output = run.end(300)
+    assert status == 130, f"after {met}: {output}"
+    # Each step is in the committed history once, and a step's cases follow from its number alone.
+    assert list(run.losses) == list(range(1, max(run.losses) + 1)), met
+    assert run.checkpoints[-1].startswith(f"step-{max(run.losses):08d}-")
