@@ -6,6 +6,7 @@ A name flows in; `Opened` says what it is (the driver), `Loaded` holds it ready 
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,6 +106,10 @@ def load(opened: Opened) -> Loaded:
 
     from distmed.model.load import load_model, load_tokenizer
 
+    if not (opened.folder / "config.json").is_file():
+        raise UserError(
+            f"{socket.gethostname()} sees no model at {opened.folder}", "put it on storage that all hosts share"
+        )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.type == "cuda"
     settings = {"bf16": {"enabled": on_gpu and opened.bf16}}

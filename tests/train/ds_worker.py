@@ -84,7 +84,7 @@ def step(engine: Any, number: int) -> float:
     generator = np.random.default_rng(10 * number + dist.get_rank())
     items = [Item(generator.integers(5, 250, 8, dtype=np.int32), 1, -1, 0.0, "case", 0) for _ in range(2)]
     batch = collate([items], seq_len=16, pad_id=0, targets=True)
-    whole = Step([batch], 14.0 * dist.get_world_size(), 14, 2, 0.0, number, number + 1)
+    whole = Step([batch], 14.0 * dist.get_world_size(), 14, 2, 0.0, [0.0], number, number + 1)
 
     class Settings:
         optimizer = Optimizer(lr=1e-3, schedule="constant", warmup=0)

@@ -98,7 +98,7 @@ def test_a_disk_too_small_to_begin(
 ) -> None:
     door.folder = tiny_disk(size)
     monkeypatch.chdir(door.folder)
-    refusal = door.refuse("data.train.0.limit=3000")
+    refusal = door.refuse("data.train.0.limit=3000", "data.token_cache=ids")
     assert message in refusal.message
     assert "free some" in refusal.hint or "make room" in refusal.hint
 
