@@ -67,6 +67,11 @@ class RunDir:
         return self.path / "wandb"
 
     @property
+    def profile(self) -> Path:
+        """Traces and memory of every rank, where the recipe asks for them."""
+        return self.path / "profile"
+
+    @property
     def lock(self) -> Path:
         """Which process trains this run now."""
         return self.path / "lock.json"

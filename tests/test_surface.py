@@ -74,6 +74,7 @@ def test_the_files_of_a_run() -> None:
         "evaluation": "evaluation",
         "probe": "evaluation/probe.pt",
         "wandb": "wandb",
+        "profile": "profile",
         "lock": "lock.json",
         "log": "log.txt",
     }

@@ -70,7 +70,7 @@ def train(job: Job, logbook: Any) -> None:
     attempt: list[int] = [ray.get(logbook.attempt_starts.remote(state.step, world_size, notes)) if first else 0]
     dist.broadcast_object_list(attempt, src=0)
     saver = Saver(job, engine, attempt[0], logbook)
-    profiler = Profiler(recipe.train.profile, job.run.path / "profile", rank, device)
+    profiler = Profiler(recipe.train.profile, job.run.profile, rank, device)
     meter = Meter(model, recipe, world_size=world_size, peak_flops=peak_flops(device, bf16=job.bf16))
 
     # ------------------------------------------------------------------ steps
