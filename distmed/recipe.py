@@ -54,6 +54,9 @@ class Model(Section):
         "pretrained", description="Use the weights, or only the architecture."
     )
     lora: Lora | None = Field(None, description="Train adapters instead of all weights.")
+    quantize: Literal["nf4"] | None = Field(
+        None, description="Hold the frozen weights under adapters in 4 bits (QLoRA, arXiv:2305.14314)."
+    )
     freeze: list[str] = Field([], description="Patterns of parameters that are not trained: `*embed*`, `*.layers.0.*`.")
     dropout: Fraction | None = Field(None, description="Overrides every dropout of the model; null keeps its own.")
     trust_remote_code: bool = Field(
@@ -267,6 +270,13 @@ class Recipe(Section):
                 section, _, name = key.partition(".")
                 of_section = getattr(self, section)
                 type(of_section).model_validate({**of_section.model_dump(), name: value})
+        if self.model.quantize is not None and self.model.lora is None:
+            raise ValueError("model.quantize: weights in 4 bits cannot be trained themselves; add model.lora")
+        if self.model.quantize is not None and self.model.init == "random":
+            raise ValueError(
+                "model.quantize freezes the weights, and model.init=random gives it none that were trained; "
+                "set model.init=pretrained"
+            )
         if self.cluster.most > self.train.global_batch:
             raise ValueError(
                 f"cluster.num_workers: {self.cluster.most} workers share train.global_batch="

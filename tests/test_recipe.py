@@ -27,7 +27,8 @@ data.class_weights data.drop_findings data.eval data.excluded_findings data.long
 data.packing data.sampling data.seq_len data.shuffle_findings data.skip_budget
 data.test data.token_cache data.train data.unknown_labels
 deepspeed
-model.dropout model.freeze model.init model.lora model.path model.revision model.trust_remote_code
+model.dropout model.freeze model.init model.lora model.path model.quantize model.revision
+model.trust_remote_code
 name
 optimizer.betas optimizer.eps optimizer.head_lr optimizer.lr optimizer.max_grad_norm optimizer.name optimizer.schedule
 optimizer.warmup optimizer.weight_decay

@@ -21,10 +21,12 @@ from distmed.checkpoint.read import FROZEN, MASTER, Checkpoint, whole
 from distmed.checkpoint.storage import Storage
 from distmed.checkpoint.tensors import TensorFile, dtype_of
 from distmed.errors import UserError
+from distmed.model.quantize import CODES, NESTED, SCALES
 
 PEFT_PREFIX = "base_model.model."
 _BASE_LAYER, _SAVED, _ORIGINAL = ".base_layer.", ".modules_to_save.default.", ".original_module."
 _LORA_A, _LORA_B = ".lora_A.default.weight", ".lora_B.default.weight"
+_NAME_THE_BASE = "name the folder of the base model that the run began with"
 _MAGNITUDE = ".lora_magnitude_vector.default.weight"
 
 
@@ -59,9 +61,7 @@ class BaseWeights:
     def find(self, name: str, shape: list[int]) -> Tensor | None:
         """A base model without its task's head lacks the outermost prefix (`bert.`), or has one that the trained
         model lacks."""
-        candidates = [key for key in self._file_of if key == name]
-        candidates += [key for key in self._file_of if name.endswith(f".{key}") or key.endswith(f".{name}")]
-        for key in candidates:
+        for key in self._candidates(name):
             file = self._open(self._file_of[key])
             try:
                 if file.header[key]["shape"] == shape:
@@ -69,6 +69,20 @@ class BaseWeights:
             finally:
                 file.close()
         return None
+
+    def shape_of(self, name: str) -> list[int]:
+        for key in self._candidates(name):
+            file = self._open(self._file_of[key])
+            try:
+                shape: list[int] = file.header[key]["shape"]
+                return shape
+            finally:
+                file.close()
+        raise UserError(f"frozen weight {name} is not in {self.folder}", _NAME_THE_BASE)
+
+    def _candidates(self, name: str) -> list[str]:
+        same = [key for key in self._file_of if key == name]
+        return same + [key for key in self._file_of if name.endswith(f".{key}") or key.endswith(f".{name}")]
 
     def _open(self, name: str) -> TensorFile:
         return TensorFile(Storage.at(self.folder / name))
@@ -88,19 +102,22 @@ def outputs(
     base_weights = BaseWeights(base)
     found: list[Output] = []
     for name, parameter in checkpoint.parameters.items():
-        if name.endswith((_LORA_A, _LORA_B, _MAGNITUDE)) or _ORIGINAL in name:
+        if name.endswith((_LORA_A, _LORA_B, _MAGNITUDE, SCALES, NESTED)) or _ORIGINAL in name:
             continue
         if ".lora_" in name:
             raise UserError(f"no merge is known for the adapter weight {name}", "use plain LoRA on linear layers")
         target = rename(name).replace(_BASE_LAYER, ".").replace(_SAVED, ".")
-        kind = _kept(dtype_of(parameter.dtype), dtype)
+        shape, kind = parameter.shape, _kept(dtype_of(parameter.dtype), dtype)
+        if name.endswith(CODES):
+            target = target.removesuffix(CODES) + ".weight"
+            shape, kind = base_weights.shape_of(target), dtype
         layer = name.partition(_BASE_LAYER)[0]
         adapter = layer if _BASE_LAYER in name and layer + _LORA_A in checkpoint.parameters else None
-        if adapter and name.endswith(".weight"):
+        if adapter and target.endswith(".weight"):
             make = _merged(checkpoint, base_weights, name, adapter, target, lora_scale, kind)
         else:
             make = _plain(checkpoint, base_weights, name, target, kind)
-        found.append(Output(target, parameter.shape, kind, make))
+        found.append(Output(target, shape, kind, make))
     for name, buffer in checkpoint.buffers().items():
         kept = _kept(buffer.dtype, dtype)
         found.append(Output(rename(name), list(buffer.shape), kept, lambda buffer=buffer, kept=kept: buffer.to(kept)))  # type: ignore[misc]
@@ -160,20 +177,38 @@ def _merged(
 def _weight(checkpoint: Checkpoint, base: BaseWeights, name: str, target: str) -> Tensor:
     """The master of a trained weight; a frozen one from the checkpoint if it is there, else from the base, held to
     its hash."""
+    if name.endswith(CODES):
+        return _unpacked(checkpoint, base, name, target)
     parameter = checkpoint.parameters[name]
     if parameter.group is not None:
         return whole(checkpoint, MASTER, name)
     if parameter.stored:
         return whole(checkpoint, FROZEN, name)
     weight = base.find(target, parameter.shape)
-    hint = "name the folder of the base model that the run began with"
     if weight is None:
-        raise UserError(f"frozen weight {target} is neither in the checkpoint nor in {base.folder}", hint)
+        raise UserError(f"frozen weight {target} is neither in the checkpoint nor in {base.folder}", _NAME_THE_BASE)
     weight = weight.to(dtype_of(parameter.dtype))
+    _check_hash(checkpoint, base, name, target, weight)
+    return weight
+
+
+def _unpacked(checkpoint: Checkpoint, base: BaseWeights, name: str, target: str) -> Tensor:
+    """A weight that was trained in 4 bits, as the run saw it: packed once more, and held to the hashes of all its parts."""
+    from distmed.model.quantize import check_installed, pack, unpack
+
+    check_installed()
+    weight_OI = base.find(target, base.shape_of(target))
+    assert weight_OI is not None
+    packed = pack(weight_OI)
+    for part, bytes_ in packed._asdict().items():
+        _check_hash(checkpoint, base, f"{name.removesuffix(CODES)}.{part}", target, bytes_)
+    return unpack(packed, (weight_OI.shape[0], weight_OI.shape[1]), torch.float32)
+
+
+def _check_hash(checkpoint: Checkpoint, base: BaseWeights, name: str, target: str, weight: Tensor) -> None:
     saved = wrapped_sum([marker.frozen_hashes[name] for marker in checkpoint.markers])
     if partial_hash(weight.view(-1), 0) != saved:
-        raise UserError(f"{target} in {base.folder} is not the weight that the run was trained with", hint)
-    return weight
+        raise UserError(f"{target} in {base.folder} is not the weight that the run was trained with", _NAME_THE_BASE)
 
 
 def config_of(base: Path) -> dict[str, Any]:

@@ -65,6 +65,10 @@ def check_model(model: Model, task: Literal["classify", "generate"], *, packing:
         from distmed.model.lora import check_targets
 
         check_targets(_without_weights(config, model, task), model.lora)
+    if model.quantize is not None:
+        from distmed.model.quantize import check_installed
+
+        check_installed()
     text = config.get_text_config()
     if model.lora is not None and tokens > text.vocab_size:
         raise UserError(

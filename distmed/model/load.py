@@ -15,6 +15,7 @@ from distmed.errors import UserError, one_of
 from distmed.model.diagnoser import Diagnoser
 from distmed.model.folder import weight_files
 from distmed.model.lora import freeze, with_lora
+from distmed.model.quantize import fill_quantized
 from distmed.model.streaming import partition, places, stored_tensors, without_data
 from distmed.recipe import Recipe
 
@@ -82,6 +83,8 @@ def load_model(
     if partitioned:
         config.get_text_config().vocab_size = rows
         hf, fresh = _partitioned(architecture, config, recipe, folder, ds_config, dtype, skip)
+    elif recipe.model.quantize is not None:
+        hf, fresh = _quantized(architecture, config, folder, dtype, skip)
     elif recipe.model.init == "random":
         hf, fresh = auto.from_config(config, **options, dtype=dtype), set()
     else:
@@ -131,6 +134,27 @@ def _partitioned(
     loaded = _whole(architecture, config, folder, dtype, skip)
     del alive
     return loaded
+
+
+def _quantized(
+    architecture: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    folder: Path,
+    dtype: torch.dtype,
+    skip: tuple[str, ...],
+) -> tuple[PreTrainedModel, set[str]]:
+    """The model with its linear layers in 4 bits, and the names of what is fresh."""
+    with without_data():
+        hf = architecture._from_config(config, dtype=dtype)
+    hf.tie_weights()
+    stored = stored_tensors(folder, skip)
+    source = None if stored is None else places(hf, stored)
+    if source is None:
+        raise UserError(
+            f"{folder}: model.quantize cannot read its weights, which transformers renames or cuts",
+            "save the model once with transformers (save_pretrained), or train without model.quantize",
+        )
+    return hf, fill_quantized(hf, source, dtype)
 
 
 def _whole(

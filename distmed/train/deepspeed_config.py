@@ -39,6 +39,11 @@ def resolve_config(recipe: Recipe, *, world_size: int, bf16: bool, hidden_size: 
         )
     config.pop("fp16", None)
     _fill_zero(config.setdefault("zero_optimization", {"stage": 3}), world_size, hidden_size, nvme_path)
+    if recipe.model.quantize is not None and config["zero_optimization"].get("stage", 0) == 3:
+        raise UserError(
+            "model.quantize: under ZeRO stage 3 each worker would still hold the whole 4-bit base",
+            "set deepspeed=zero2, or leave model.quantize out: stage 3 shares the base among the workers",
+        )
     config.setdefault("zero_allow_untested_optimizer", True)
     config.setdefault("steps_per_print", 10**9)
     left = _autos(config)

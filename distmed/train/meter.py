@@ -199,8 +199,9 @@ def host_peak_bytes() -> int:
 
 
 def _numel(parameter: nn.Parameter) -> int:
-    """Under ZeRO-3 a parameter is an empty vector, and `ds_numel` tells how large it is when gathered."""
-    return int(getattr(parameter, "ds_numel", parameter.numel()))
+    """Under ZeRO-3 a parameter is an empty vector, and `ds_numel` tells how large it is when gathered; one in 4 bits says
+    how many weights it stands for."""
+    return int(getattr(parameter, "stands_for", getattr(parameter, "ds_numel", parameter.numel())))
 
 
 def _sum(steps: list[Timed]) -> Timed:
