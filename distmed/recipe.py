@@ -54,6 +54,9 @@ class Model(Section):
         "pretrained", description="Use the weights, or only the architecture."
     )
     lora: Lora | None = Field(None, description="Train adapters instead of all weights.")
+    attention: Literal["sdpa", "flash2", "flash3", "flex"] = Field(
+        "sdpa", description="The kernel of a decoder's attention; all but sdpa need a GPU, flash its package and bf16."
+    )
     quantize: Literal["nf4"] | None = Field(
         None, description="Hold the frozen weights under adapters in 4 bits (QLoRA, arXiv:2305.14314)."
     )
@@ -218,6 +221,9 @@ class Cluster(Section):
     num_workers: Annotated[int | tuple[int, int], PlainValidator(_workers), PlainSerializer(_plain)] = Field(
         1, description="World size: one worker a GPU, or CPU processes. [2, 8]: as many as there are, from 2 to 8."
     )
+    sequence_parallel: PositiveInt = Field(
+        1, description="Workers that share the tokens of each sequence (Ulysses, arXiv:2309.14509); for generate."
+    )
     max_failures: Annotated[int, Field(ge=-1)] = Field(3, description="Restarts after a lost worker; -1: without end.")
     max_preemptions: Annotated[int, Field(ge=-1)] = Field(
         -1, description="Restarts after a host was taken away with notice; -1: without end."
@@ -277,7 +283,8 @@ class Recipe(Section):
                 "model.quantize freezes the weights, and model.init=random gives it none that were trained; "
                 "set model.init=pretrained"
             )
-        if self.cluster.most > self.train.global_batch:
+        self._check_sequence_parallel()
+        if self.cluster.most // self.cluster.sequence_parallel > self.train.global_batch:
             raise ValueError(
                 f"cluster.num_workers: {self.cluster.most} workers share train.global_batch="
                 f"{self.train.global_batch} sequences, so some would have none; raise one or lower the other"
@@ -288,6 +295,31 @@ class Recipe(Section):
                 f"data.train: {unweighted[0]} has no weight, others have; give every source a weight, or none"
             )
         return self
+
+    def _check_sequence_parallel(self) -> None:
+        n, workers = self.cluster.sequence_parallel, self.cluster.num_workers
+        if n == 1:
+            return
+        if isinstance(workers, tuple):
+            raise ValueError(
+                f"cluster.sequence_parallel={n}: an elastic run might get a number of workers that it does not divide; "
+                "set cluster.num_workers to one number"
+            )
+        if workers % n:
+            raise ValueError(
+                f"cluster.sequence_parallel={n} does not divide cluster.num_workers={workers}; "
+                f"set cluster.num_workers={-(-workers // n) * n}"
+            )
+        if self.task != "generate":
+            raise ValueError(
+                f"cluster.sequence_parallel={n} shares the tokens of texts that are generated, and task is classify; "
+                "set cluster.sequence_parallel=1"
+            )
+        if self.data.packing and self.model.attention == "sdpa":
+            raise ValueError(
+                f"cluster.sequence_parallel={n}: sdpa would need a mask of all tokens by all tokens for packed cases; "
+                "set data.packing=false, or model.attention=flash2, flash3 or flex"
+            )
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)

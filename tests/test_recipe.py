@@ -22,12 +22,12 @@ changes
 choice.answers choice.chat choice.letter_prompt choice.max_new_tokens choice.shot_choice choice.shot_seed choice.shots
 choice.text_prompt
 cluster.collective_timeout_s cluster.max_failures cluster.max_preemptions cluster.num_workers
-cluster.stall_timeout_s cluster.wait_s
+cluster.sequence_parallel cluster.stall_timeout_s cluster.wait_s
 data.class_weights data.drop_findings data.eval data.excluded_findings data.long_cases data.on_end data.on_error
 data.packing data.sampling data.seq_len data.shuffle_findings data.skip_budget
 data.test data.token_cache data.train data.unknown_labels
 deepspeed
-model.dropout model.freeze model.init model.lora model.path model.quantize model.revision
+model.attention model.dropout model.freeze model.init model.lora model.path model.quantize model.revision
 model.trust_remote_code
 name
 optimizer.betas optimizer.eps optimizer.head_lr optimizer.lr optimizer.max_grad_norm optimizer.name optimizer.schedule

@@ -16,8 +16,10 @@ from distmed.model.attention import as_bias, block_mask, padding_mask
 from distmed.model.candidates import Tree
 from distmed.model.families import FAMILIES, Family
 from distmed.model.head import Targets, with_loss
+from distmed.model.kernels import FLEX, computing_by, cumulative_lengths, flex_mask, in_one_row
 
 if TYPE_CHECKING:
+    from distmed.model.sequence import Sharing
     from distmed.stream.batch import MicroBatch
 
 # B: rows, L: padded length, N: B x L, D: hidden size, C: cases, K: labels, T: target tokens, V: vocabulary.
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
 class Diagnoser(nn.Module):
     """Wraps `hf`: an AutoModelForSequenceClassification (classify) or AutoModelForCausalLM (generate), or LoRA on it.
 
-    `fresh` names the parameters of the classification head that no checkpoint gave values to.
+    `fresh` names the parameters of the classification head that no checkpoint gave values to. `sharing`: with the workers
+    that train on parts of the same sequences, if there are any.
     """
 
     def __init__(self, hf: Any, fresh: frozenset[str] = frozenset()) -> None:
         super().__init__()
         self.hf = hf
         self.fresh = fresh
+        self.sharing: Sharing | None = None
         self.family: Family | None = FAMILIES.get(self.network.config.model_type)
         self.gives_losses = self.family is not None and with_loss(self.network)
 
@@ -47,60 +51,88 @@ class Diagnoser(nn.Module):
 
         With `label_smoothing` (0 for none) generate gives the loss [T] of each target instead, in the memory of a few logits.
         """
-        target_ids_T = batch.target_ids_T if label_smoothing is not None else None
-        if target_ids_T is not None and not self.gives_losses:
-            logits_TV = self(batch)
-            return F.cross_entropy(
-                logits_TV.float(), target_ids_T, reduction="none", label_smoothing=label_smoothing or 0.0
-            )
         if self.family is None:
-            return self._unpacked(batch)
+            return self._unpacked(batch) if label_smoothing is None else self._losses(batch, label_smoothing)
+        if isinstance(batch, Tree):
+            # Flash attention has no mask for answers that share a prompt.
+            masked = "sdpa" if self._score_cap is None else "eager"
+            with computing_by(self.network, masked if self._flash else self._kernel):
+                states_ND = self._states(batch, self.family).flatten(0, 1)
+            return self._vocabulary_logits(states_ND.index_select(0, batch.target_index_T))
+        if self._flash and not _one_case_a_row(batch):
+            batch = in_one_row(batch)
+        index_T, target_ids_T = batch.target_index_T, batch.target_ids_T
+        if self.sharing is not None and self.training:
+            batch = self.sharing.evened(batch)
+            index_T, target_ids_T = self.sharing.targets(batch)
         states_ND = self._states(batch, self.family).flatten(0, 1)
-        if batch.target_index_T is not None:
-            states_TD = states_ND.index_select(0, batch.target_index_T)
-            if target_ids_T is not None:
-                targets = Targets(target_ids_T, label_smoothing or 0.0, self._cap)
-                return self.network.get_output_embeddings()(states_TD, targets)
+        if index_T is None:
+            index_C = batch.case_first_C if self.family.pools == "first" else batch.case_last_C
+            return self.family.head(self.network, states_ND.index_select(0, index_C).unsqueeze(1))
+        states_TD = states_ND.index_select(0, index_T)
+        if label_smoothing is None or target_ids_T is None:
             return self._vocabulary_logits(states_TD)
-        index_C = batch.case_first_C if self.family.pools == "first" else batch.case_last_C
-        return self.family.head(self.network, states_ND.index_select(0, index_C).unsqueeze(1))
+        if not self.gives_losses:
+            return _cross_entropy(self._vocabulary_logits(states_TD), target_ids_T, label_smoothing)
+        return self.network.get_output_embeddings()(states_TD, Targets(target_ids_T, label_smoothing, self._cap))
 
     def _states(self, batch: MicroBatch | Tree, family: Family) -> Tensor:
-        """Token states [B, L, D] of the backbone, each case seeing itself only.
-
-        A packed flash attention that takes cumulative lengths would replace the mask here.
-        """
+        """Token states [B, L, D] of the backbone, each case seeing itself only; where tokens are shared, of this worker's."""
         network = self.network
         backbone = getattr(network, network.base_model_prefix)
         options: dict[str, Any] = {"use_cache": False} if family.causal else {}
-        one_case_a_row = not isinstance(batch, Tree) and len(batch.case_ids) == batch.input_ids_BL.shape[0]
-        if not (family.causal and one_case_a_row):
-            # Causal rows of one case need no mask: padding lies behind, and the kernel without a mask is faster.
+        one_case_a_row = _one_case_a_row(batch)
+        sharing = self.sharing if self.training else None
+        input_ids_BL = batch.input_ids_BL
+        if self._flash:
+            if not one_case_a_row:
+                options |= {"position_ids": batch.position_ids_BL, **cumulative_lengths(batch.segment_ids_BL)}
+        elif not (family.causal and one_case_a_row) or (sharing is not None and self._window is not None):
+            # Causal rows of one case need no mask: padding lies behind, and the kernel without a mask is faster. Where tokens
+            # are shared transformers would make that of a window from a part of them.
             offset = backbone.embeddings.padding_idx + 1 if family.position_offset else 0
             options["position_ids"] = batch.position_ids_BL + offset
             options["attention_mask"] = self._masks(batch, family, one_case_a_row)
-        return backbone(input_ids=batch.input_ids_BL, **options).last_hidden_state
-
-    def _masks(self, batch: MicroBatch | Tree, family: Family, one_case_a_row: bool) -> Tensor | dict[str, Tensor]:
-        config = self.network.config
-
-        def mask(window: int | None) -> Tensor:
+        if sharing is not None:
             if one_case_a_row:
+                columns_L = torch.arange(input_ids_BL.shape[1], device=input_ids_BL.device)
+                options["position_ids"] = columns_L.expand_as(input_ids_BL)
+            options["position_ids"] = sharing.tokens(options["position_ids"])
+            input_ids_BL = sharing.tokens(input_ids_BL)
+        return backbone(input_ids=input_ids_BL, **options).last_hidden_state
+
+    def _masks(self, batch: MicroBatch | Tree, family: Family, one_case_a_row: bool) -> Any:
+        """One mask or, where layers differ, a mapping from their type to theirs."""
+
+        def mask(window: int | None) -> Any:
+            if one_case_a_row and not family.causal:
                 allowed = padding_mask(batch.segment_ids_BL)
             else:
-                allowed = block_mask(
-                    batch.segment_ids_BL,
-                    batch.position_ids_BL,
-                    causal=family.causal,
-                    window=window,
-                    branch_ids_BL=batch.branch_ids_BL if isinstance(batch, Tree) else None,
-                )
-            return allowed if config._attn_implementation == "sdpa" else as_bias(allowed, self.network.dtype)
+                segments = (batch.segment_ids_BL, batch.position_ids_BL)
+                branches = batch.branch_ids_BL if isinstance(batch, Tree) else None
+                options: dict[str, Any] = {"causal": family.causal, "window": window, "branch_ids_BL": branches}
+                if self._kernel == FLEX:
+                    return flex_mask(*segments, **options)
+                allowed = block_mask(*segments, **options)
+            return allowed if self._kernel == "sdpa" else as_bias(allowed, self.network.dtype)
 
-        window = getattr(config, "sliding_window", None)
         if family.masks_by_layer:
-            return {"full_attention": mask(None), "sliding_attention": mask(window)}
-        return mask(window)
+            return {"full_attention": mask(None), "sliding_attention": mask(self._window)}
+        return mask(self._window)
+
+    @property
+    def _kernel(self) -> str:
+        """How transformers calls the one that computes attention now."""
+        return str(self.network.config._attn_implementation)
+
+    @property
+    def _flash(self) -> bool:
+        return self._kernel.startswith("flash")
+
+    @property
+    def _window(self) -> int | None:
+        window: int | None = getattr(self.network.config, "sliding_window", None)
+        return window
 
     def _vocabulary_logits(self, states_TD: Tensor) -> Tensor:
         logits_TV = self.network.get_output_embeddings()(states_TD)
@@ -110,6 +142,15 @@ class Diagnoser(nn.Module):
     def _cap(self) -> float | None:
         cap: float | None = getattr(self.network.config, "final_logit_softcapping", None)
         return cap
+
+    @property
+    def _score_cap(self) -> float | None:
+        cap: float | None = getattr(self.network.config, "attn_logit_softcapping", None)
+        return cap
+
+    def _losses(self, batch: MicroBatch | Tree, label_smoothing: float) -> Tensor:
+        assert batch.target_ids_T is not None
+        return _cross_entropy(self._unpacked(batch), batch.target_ids_T, label_smoothing)
 
     def _unpacked(self, batch: MicroBatch | Tree) -> Tensor:
         """An architecture that was not tested for packing: rows of one case, and its own forward pass."""
@@ -121,3 +162,11 @@ class Diagnoser(nn.Module):
         if batch.target_index_T is not None:
             return logits.flatten(0, 1).index_select(0, batch.target_index_T)
         return logits.index_select(0, batch.case_last_C // length)
+
+
+def _cross_entropy(logits_TV: Tensor, target_ids_T: Tensor, label_smoothing: float) -> Tensor:
+    return F.cross_entropy(logits_TV.float(), target_ids_T, reduction="none", label_smoothing=label_smoothing)
+
+
+def _one_case_a_row(batch: MicroBatch | Tree) -> bool:
+    return not isinstance(batch, Tree) and len(batch.case_ids) == batch.input_ids_BL.shape[0]

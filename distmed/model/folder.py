@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from distmed.errors import UserError, one_of
 from distmed.model.families import FAMILIES
+from distmed.model.kernels import check_kernel
 from distmed.recipe import Model
 
 if TYPE_CHECKING:
@@ -38,13 +39,14 @@ SAMPLES = 16
 class ModelFacts:
     """What the driver knows of a model. `max_positions` is the longest case it can read, None if there is no limit.
 
-    `hash` changes with the config, the tokenizer and the weights.
+    `heads` are those of keys and values. `hash` changes with the config, the tokenizer and the weights.
     """
 
     folder: Path
     model_type: str
     hidden_size: int
     max_positions: int | None
+    heads: int
     hash: str
 
 
@@ -61,6 +63,7 @@ def check_model(model: Model, task: Literal["classify", "generate"], *, packing:
             f"{model.path}: packing was not tested with {config.model_type} models, and cases might see each other",
             f"set data.packing=false, or use one of {', '.join(sorted(FAMILIES))}",
         )
+    check_kernel(model.attention, config.model_type)
     if model.lora is not None:
         from distmed.model.lora import check_targets
 
@@ -79,7 +82,8 @@ def check_model(model: Model, task: Literal["classify", "generate"], *, packing:
     family = FAMILIES.get(config.model_type)
     if positions is not None and family is not None and family.position_offset:
         positions -= text.pad_token_id + 1
-    return ModelFacts(folder, config.model_type, text.hidden_size, positions, model_hash(folder))
+    heads = int(getattr(text, "num_key_value_heads", 0) or getattr(text, "num_attention_heads", 1))
+    return ModelFacts(folder, config.model_type, text.hidden_size, positions, heads, model_hash(folder))
 
 
 def find_folder(model: Model) -> Path:

@@ -14,6 +14,7 @@ import torch
 from distmed.errors import UserError, one_of
 from distmed.model.diagnoser import Diagnoser
 from distmed.model.folder import weight_files
+from distmed.model.kernels import use_kernel
 from distmed.model.lora import freeze, with_lora
 from distmed.model.quantize import fill_quantized
 from distmed.model.streaming import partition, places, stored_tensors, without_data
@@ -98,6 +99,7 @@ def load_model(
     # transformers and peft look for this object when they touch partitioned weights.
     alive = HfDeepSpeedConfig(ds_config) if partitioned else None
     hf.config.pad_token_id = tokenizer.pad_token_id
+    use_kernel(hf, recipe.model.attention)
     if recipe.train.activation_checkpointing:
         hf.gradient_checkpointing_enable({"use_reentrant": False})
     if recipe.model.lora:

@@ -61,8 +61,10 @@ def wants_bf16(recipe: Recipe) -> bool | None:
 
 
 def accumulation_steps(recipe: Recipe, world_size: int) -> int:
-    """Micro-batches a worker runs for one optimizer step: ceil(ceil(B / W) / micro)."""
-    return math.ceil(math.ceil(recipe.train.global_batch / world_size) / recipe.train.micro_batch)
+    """Micro-batches a worker runs for one optimizer step: ceil(ceil(B / W) / micro), where W counts those that share a
+    sequence once."""
+    streams = max(world_size // recipe.cluster.sequence_parallel, 1)
+    return math.ceil(math.ceil(recipe.train.global_batch / streams) / recipe.train.micro_batch)
 
 
 def read_config(name: str) -> dict[str, Any]:

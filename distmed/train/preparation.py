@@ -57,6 +57,7 @@ def check_inputs(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
 def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progress: Progress) -> Job:
     """Read the cases, count their tokens, and say how many steps there will be. `check_inputs` comes first."""
     from distmed.model.builtin import TINY_LLAMA
+    from distmed.model.kernels import check_device
     from distmed.stream.build import build, label_index
     from distmed.stream.report import counting_line, notes
     from distmed.stream.store import on_disk, open_data
@@ -64,7 +65,10 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
     from distmed.train.hardware import native_bf16
     from distmed.train.resume import newest_saved
 
+    bf16 = wants_bf16(recipe)
+    bf16 = native_bf16(gpu=gpu) if bf16 is None else bf16
     check_abilities(read_config(recipe.deepspeed), gpu=gpu)
+    check_device(recipe.model.attention, gpu=gpu, bf16=bf16)
     with progress.phase("reading the cases"):
         train = [open_data(source, run_dir.data) for source in recipe.data.train]
         evaluation = [on_disk(open_data(source, run_dir.data)) for source in recipe.data.eval]
@@ -92,8 +96,6 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
     saved = newest_saved(checkpoint_root(recipe, run_dir)) if resume else None
     if saved is not None:
         Stream(train_plan, tokenizer, 0, 1).check(saved.state["stream"])
-    bf16 = wants_bf16(recipe)
-    bf16 = native_bf16(gpu=gpu) if bf16 is None else bf16
     precision = recipe.train.model_copy(update={"precision": "bf16" if bf16 else "fp32"})
     recipe = recipe.model_copy(update={"train": precision})
     batch = recipe.train.global_batch
@@ -135,6 +137,7 @@ def write_run_files(job: Job) -> None:
 def _open_model(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> tuple[ModelFacts, PreTrainedTokenizerBase]:
     """What is known of the model, and its tokenizer; the same as the newest checkpoint's where a run is resumed."""
     from distmed.model.builtin import TINY_LLAMA
+    from distmed.model.families import FAMILIES
     from distmed.model.folder import check_model
     from distmed.model.load import load_tokenizer
     from distmed.stream.encode import tokenizer_hash
@@ -148,6 +151,17 @@ def _open_model(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> tuple[Model
         raise UserError(
             f"data.seq_len={recipe.data.seq_len}, but {facts.model_type} reads at most {facts.max_positions} tokens",
             f"set data.seq_len={facts.max_positions} or less",
+        )
+    sharers = recipe.cluster.sequence_parallel
+    if sharers > 1 and facts.model_type not in FAMILIES:
+        raise UserError(
+            f"cluster.sequence_parallel was not tested with {facts.model_type} models",
+            "set cluster.sequence_parallel=1",
+        )
+    if facts.heads % sharers:
+        raise UserError(
+            f"cluster.sequence_parallel={sharers} does not divide the {facts.heads} key-value heads of {facts.folder}",
+            f"set it to a number that divides {facts.heads}, so that each worker gets whole heads",
         )
     tokenizer = load_tokenizer(facts.folder, trust_remote_code=model.trust_remote_code)
     saved = newest_saved(checkpoint_root(recipe, run_dir)) if resume else None

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from distmed.errors import UserError, one_of
 from distmed.model.load import load_model, load_tokenizer
+from distmed.model.sequence import Sharing
 from distmed.stream.report import epochs_by_source
 from distmed.stream.stream import Stream
 from distmed.stream.weights import log_prior
@@ -46,6 +47,7 @@ def train(job: Job, logbook: Any) -> None:
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     first = rank == 0
+    sharers = recipe.cluster.sequence_parallel
     elastic = recipe.cluster.least < recipe.cluster.most
 
     # ------------------------------------------------------------------ device
@@ -54,7 +56,7 @@ def train(job: Job, logbook: Any) -> None:
 
     # ------------------------------------------------------------------ data
     tokenizer = load_tokenizer(job.model_folder, trust_remote_code=recipe.model.trust_remote_code)
-    stream = Stream(job.train_plan, tokenizer, rank, world_size)
+    stream = Stream(job.train_plan, tokenizer, rank // sharers, world_size // sharers)
     evaluator = Evaluator(job, tokenizer, rank, world_size) if job.eval_plan else None
 
     # ------------------------------------------------------------------ model
@@ -62,6 +64,8 @@ def train(job: Job, logbook: Any) -> None:
         recipe, world_size=world_size, bf16=job.bf16, hidden_size=job.hidden_size, nvme_path=job.run.path / "nvme"
     )
     model = load_model(recipe, job.model_folder, job.labels, job.label_names, config, device)
+    if sharers > 1:
+        model.sharing = Sharing(model.network, sharers)
     engine = build_engine(model, recipe, config)
     log_prior_K = log_prior(job.train_plan, device) if recipe.train.loss == "logit_adjusted" else None
 
