@@ -1,6 +1,7 @@
 """What the stream promises, measured on generated patients and on MedQuAD, beside `datasets` and mosaicml-streaming.
 
-    python benchmarks/stream.py --work /tmp/stream --medquad medquad.jsonl --out benchmarks [--mosaic-python PYTHON]
+    python benchmarks/stream.py --work /tmp/stream --medquad medquad.jsonl --phenopackets train.jsonl --out benchmarks \
+        [--mosaic-python PYTHON]
 
 prints the table and writes it as a dated file. mosaicml-streaming needs an environment of its own (`pip install
 mosaicml-streaming tokenizers`). Figures are kept in the work folder: --only measures some checks again, the table shows all.
@@ -32,9 +33,10 @@ CHECKS = {
     "row_groups_read": ("reads", "at most 1.35 times on 2 to 16 workers"),
     "steady": ("steady", "flat over 10^6 rows"),
     "data_wait": ("data wait", "under 1 % of a step"),
+    "fill": ("packing", "more than 0.95 full"),
 }
-# Which checks need the many rows of the generated set; MedQuAD is run on the others, too.
-GENERATED_ONLY = {"row_groups_read", "steady"}
+# Which checks need the many rows of the generated set; MedQuAD is run on the others, too, phenopackets on one.
+GENERATED_ONLY = {"scale", "row_groups_read", "steady"}
 PATHS = ("floor", "ours", "cached", "counting", "datasets", "mosaic")
 # (what, of what, at least): ratios of tokens a second of CPU time.
 GOALS = [("ours", "floor", 1 / 1.25), ("cached", "floor", 10), ("ours", "datasets", 2), ("ours", "mosaic", 2)]
@@ -43,15 +45,17 @@ GOALS = [("ours", "floor", 1 / 1.25), ("cached", "floor", 10), ("ours", "dataset
 def main() -> None:
     options = _arguments()
     options.work.mkdir(parents=True, exist_ok=True)
-    sets = stream_data.make(options.work, options.rows, options.medquad)
+    sets = stream_data.make(
+        options.work, options.rows, {"medquad": options.medquad, "phenopackets": options.phenopackets}
+    )
     kept = options.work / "figures.json"
     figures: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     for check in options.only or [*CHECKS, "speed"]:
-        for name in sets if check != "scale" else ["generated"]:
+        for name in sets:
+            if (check in GENERATED_ONLY and name != "generated") or (check != "fill" and name == "phenopackets"):
+                continue
             if check == "speed":
                 found: Any = _speed(options, name)
-            elif check in GENERATED_ONLY and name != "generated":
-                continue
             else:
                 arguments = [] if check == "scale" else [str(options.work), name]
                 found = stream_checks.in_own_process(check, *arguments)
@@ -108,7 +112,8 @@ def _report(figures: dict[str, Any], options: argparse.Namespace) -> str:
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, {_versions()}.",
         "",
-        f"    python benchmarks/stream.py --rows {options.rows} --medquad medquad.jsonl --mosaic-python PYTHON",
+        f"    python benchmarks/stream.py --work WORK --rows {options.rows} --medquad medquad.jsonl --phenopackets train.jsonl "
+        "--mosaic-python PYTHON --out benchmarks",
         "",
         "Speed: tokens a second of CPU time, one core, medians. `floor`: bare pyarrow + tokenizers, in order. `ours`: mixture,",
         "shuffle, tokenise, pack, tensors. `cached`: the same from kept ids. The others as their documentation has it.",
@@ -132,6 +137,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="made once, kept: about 1 GB")
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--medquad", type=Path)
+    parser.add_argument("--phenopackets", type=Path)
     parser.add_argument("--mosaic-python")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0, help="of CPU time, for each speed")

@@ -191,6 +191,16 @@ def data_wait(work: Path, name: str, steps: int = 15, busy_s: float = 1.0) -> Fi
     return {"holds": share < 0.01, "said": f"{share:.2%} of steps of {busy_s:.0f} s, {tokens / steps:,.0f} tokens each"}
 
 
+def fill(work: Path, name: str) -> Figures:
+    """How full the sequences of an epoch are."""
+    plan = stream_data.plan(work, name, data={"token_cache": "counts"})
+    return {
+        "holds": plan.fill_rate > 0.95,
+        "said": f"{plan.fill_rate:.4f} full: {plan.cases:,} cases, {plan.tokens / plan.cases:.0f} tokens each, in "
+        f"{plan.total_sequences:,} sequences of {plan.seq_len}; {plan.cut:,} cut",
+    }
+
+
 def _stream(plan: StreamPlan, rank: int = 0, world_size: int = 1, tokenizer: Any = PAD) -> Any:
     from distmed.stream.stream import Stream
 

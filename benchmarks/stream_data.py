@@ -1,4 +1,4 @@
-"""The data of benchmarks/stream.py, made once into its work folder: generated patients and MedQuAD, each as several sources.
+"""The data of benchmarks/stream.py, made once into its work folder: generated patients, MedQuAD, phenopackets, each as sources.
 
 For ours they are shards; for the others the same prompts lie ready as one text column, in Parquet and as JSON lines.
 """
@@ -19,31 +19,27 @@ if TYPE_CHECKING:
     from distmed.recipe import Recipe
     from distmed.stream.plan import StreamPlan
 
-SHARES = {"generated": (0.5, 0.35, 0.15), "medquad": (0.7, 0.3)}
+SHARES = {"generated": (0.5, 0.35, 0.15), "medquad": (0.7, 0.3), "phenopackets": (0.7, 0.3)}
 """Of the rows and, where sources are mixed by weight, other ones: nobody wants the natural ones."""
-WEIGHTS = {"generated": (0.4, 0.3, 0.3), "medquad": (0.5, 0.5)}
-TASK = {"generated": "classify", "medquad": "generate"}
+WEIGHTS = {"generated": (0.4, 0.3, 0.3), "medquad": (0.5, 0.5), "phenopackets": (0.5, 0.5)}
+TASK = {"generated": "classify", "medquad": "generate", "phenopackets": "classify"}
 SHARD_BYTES = 2 * 2**20
 """Small, so that there are many, and the last of each source is uneven."""
 
 
-def make(work: Path, rows: int, medquad: Path | None) -> list[str]:
-    """Write what is not there yet; the names of the data sets."""
+def make(work: Path, rows: int, real: dict[str, Path | None]) -> list[str]:
+    """Write what is not there yet; the names of the data sets. `real`: files of MedQuAD and phenopackets, if there are any."""
     from distmed.cases.read import read_cases
     from distmed.cases.synthetic import patients
     from distmed.model.builtin import make_tiny_llama
     from distmed.recipe import Source
 
-    sets: dict[str, list[Case] | Iterator[Case]] = {}
     if not (work / "generated" / "done").exists():
-        sets["generated"] = patients("train", rows)
-    if medquad and not (work / "medquad" / "done").exists():
-        sets["medquad"] = list(read_cases(Source(source=str(medquad), format="medquad")))
-        rows_of = {"medquad": len(sets["medquad"])}
-    else:
-        rows_of = {}
-    for name, cases in sets.items():
-        _write(work / name, name, iter(cases), rows_of.get(name, rows))
+        _write(work / "generated", "generated", patients("train", rows), rows)
+    for name, path in real.items():
+        if path and not (work / name / "done").exists():
+            cases = list(read_cases(Source(source=str(path), format=name)))
+            _write(work / name, name, iter(cases), len(cases))
     if not (work / "model" / "tokenizer.json").exists():
         texts = (json.loads(line)["text"] for path in sorted(work.glob("*/*.jsonl")) for line in _head(path, 4000))
         make_tiny_llama(work / "model", texts, vocab_size=8192)

@@ -139,4 +139,12 @@ class Manifest:
 
 def file_hash(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return bytes_hash(file)
+
+
+def bytes_hash(file: Any) -> str:
+    """SHA-256 of all that an open file holds; also one of fsspec, which `hashlib.file_digest` refuses."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

@@ -8,13 +8,15 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from distmed import __version__
 from distmed.cases.read import CaseReader
 from distmed.errors import UserError
-from distmed.prepare.manifest import MANIFEST, Manifest
+from distmed.prepare.manifest import MANIFEST, Manifest, bytes_hash
 from distmed.prepare.shards import write_shards
 from distmed.recipe import Source
 
@@ -66,13 +68,38 @@ def source_stamp(source: Source) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def source_content(source: Source) -> str:
+    """SHA-256 of the content of all its files, wherever they lie; empty for a hub id and for what has no file."""
+    opens: list[tuple[str, Callable[[], Any]]]
+    if "://" in source.source:
+        import fsspec
+
+        filesystem, path = fsspec.core.url_to_fs(source.source)
+        opens = [(name, partial(filesystem.open, name, "rb")) for name in _urls(filesystem, path)]
+    else:
+        opens = [(path.name, partial(path.open, "rb")) for path in _paths(source.source)]
+    hashes = []
+    for name, opened in opens:
+        with opened() as file:
+            hashes.append([Path(name).name, bytes_hash(file)])
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest() if hashes else ""
+
+
 def _files(source: str) -> list[Any]:
     if "://" in source:
         import fsspec
 
         filesystem, path = fsspec.core.url_to_fs(source)
-        facts = [filesystem.info(name) for name in sorted(filesystem.find(path) or filesystem.glob(path))]
+        facts = [filesystem.info(name) for name in _urls(filesystem, path)]
         return [[f["name"], f["size"], [f.get(stamp) for stamp in _STAMPS]] for f in facts]
+    return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in _paths(source)]
+
+
+def _urls(filesystem: Any, path: str) -> list[str]:
+    return sorted(filesystem.find(path) or filesystem.glob(path))
+
+
+def _paths(source: str) -> list[Path]:
     path = Path(source)
     found = path.rglob("*") if path.is_dir() else map(Path, glob.glob(source, recursive=True))  # noqa: PTH207
-    return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(found) if p.is_file()]
+    return [path for path in sorted(found) if path.is_file()]

@@ -26,7 +26,7 @@ from distmed.prepare.batches import make_parts
 from distmed.prepare.decide import Decision, decide, overlap_lines
 from distmed.prepare.decontaminate import Evaluation, build, is_built
 from distmed.prepare.manifest import MANIFEST, Manifest
-from distmed.prepare.open import source_stamp
+from distmed.prepare.open import source_content, source_stamp
 from distmed.prepare.parts import Parts
 from distmed.prepare.read import Placed, Reader, check_sources, evaluation_cases
 from distmed.prepare.report import OVERLAPS, Report
@@ -138,7 +138,17 @@ def _read(settings: Settings, parts: Parts, evaluation: Path | None, processes: 
     reader = Reader(settings)
     with watch.phase("reading the sources") as advanced:
         count = make_parts(reader, parts, settings, evaluation, processes, advanced)
-    parts.finish_reading({"parts": count, "rows": reader.rows, "dropped": reader.dropped, "unclean": reader.unclean})
+    with watch.phase("taking the checksums of the sources"):
+        contents = [source_content(source) for source in settings.sources]
+    parts.finish_reading(
+        {
+            "parts": count,
+            "rows": reader.rows,
+            "dropped": reader.dropped,
+            "unclean": reader.unclean,
+            "contents": contents,
+        }
+    )
 
 
 def _report(settings: Settings, parts: Parts, decision: Decision, fingerprint: str) -> Report:
@@ -191,6 +201,10 @@ def _write(settings: Settings, folder: Path, parts: Parts, decision: Decision, n
     total = int(here_N.sum() + decision.copies_N[here_N].sum())
     with watch.phase(f"writing {folder}", total) as advanced:
         described: dict[str, Any] = {**settings.described(), "split": settings.splits[number]}
+        reading = parts.reading()
+        assert reading is not None
+        for source, content in zip(described["sources"], reading["contents"], strict=True):
+            source["sha256"] = content
         cases = _told_cases(_cases(settings, parts, decision, number), advanced)
         return write_shards(cases, folder, format=settings.sources[0].format, settings=described)
 

@@ -1,18 +1,21 @@
 """Which runs had a given patient in their data: what a withdrawal of consent asks.
 
-    python -m distmed.stream.seen RUNS ID…
+    python -m distmed.stream.seen RUNS ID… [--raw SOURCE …]
 
-RUNS holds run directories; an ID is a case's own, or that of its group (patient, paper). Manifests and shards flow in, one line
-a run and source flows out.
+RUNS holds run directories; an ID is a case's own, or that of its group (patient, paper). Prepared folders without
+identifiers know neither: with the sources they were prepared from (`--raw`), ids are looked up there, and the places of
+their rows in the shards. Nothing is prepared or changed; what cannot be answered is said, never passed over.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,10 +23,15 @@ import yaml
 
 from distmed.errors import UserError
 from distmed.prepare.manifest import MANIFEST, Manifest
-from distmed.recipe import check
+from distmed.prepare.open import source_content, source_stamp
+from distmed.prepare.read import Reader
+from distmed.prepare.settings import Settings
+from distmed.recipe import Source, check
 from distmed.rundir import RunDir
 from distmed.stream.rows import RowGroups
-from distmed.stream.store import open_data
+from distmed.stream.store import stored
+
+_VARIANT = r"~\d+$"  # after the id of an augmented case
 
 
 @dataclass(frozen=True)
@@ -36,26 +44,141 @@ class Sighting:
     epochs: float
 
 
-def sightings(runs: Path, wanted: set[str]) -> Iterator[Sighting]:
-    """Where the wanted ids lie. Raises UserError for a source that cannot be opened any more."""
-    for recipe_path in sorted(runs.glob("*/recipe.yaml")):
-        run = RunDir(recipe_path.parent)
-        recipe = check(yaml.safe_load(recipe_path.read_text(encoding="utf-8")))
-        for part in ("train", "eval"):
-            for number, source in enumerate(getattr(recipe.data, part)):
-                cases = _cases(open_data(source, run.data), wanted)
+@dataclass
+class Found:
+    """`sightings`: where the wanted ids lie. `unanswered`: what could not be searched, and how to mend it."""
+
+    sightings: list[Sighting] = field(default_factory=list)
+    unanswered: list[UserError] = field(default_factory=list)
+
+
+class Search:
+    """The wanted ids, in the shards of runs; `raw`: what prepared folders were made from."""
+
+    def __init__(self, wanted: set[str], raw: Sequence[Path] = ()) -> None:
+        self._wanted = wanted
+        self._raw = {path.name: path for path in raw}
+        self._places: dict[str, set[str]] = {}
+
+    def through(self, runs: Path) -> Found:
+        found = Found()
+        for recipe_path in sorted(runs.glob("*/recipe.yaml")):
+            run = RunDir(recipe_path.parent)
+            try:
+                sources = list(_data_of(run))
+            except UserError as error:
+                found.unanswered.append(_in_run(run, error))
+                continue
+            for name, opened in sources:
+                try:
+                    if isinstance(opened, UserError):
+                        raise opened
+                    cases = self._cases(opened)
+                except UserError as error:
+                    found.unanswered.append(_in_run(run, error, name))
+                    continue
                 if cases:
-                    yield Sighting(run.name, f"data.{part}.{number}", cases, _epochs(run) if part == "train" else 0.0)
+                    done = 0.0 if name.startswith("data.eval") else _epochs(run)
+                    found.sightings.append(Sighting(run.name, name, cases, done))
+        return found
+
+    def _cases(self, manifest: Manifest) -> list[str]:
+        rows, found = RowGroups(), []
+        wanted = self._wanted | (self._places_in(manifest) if manifest.settings.get("deidentify") else set())
+        values = pa.array(sorted(wanted), pa.string())
+        for shard, group, _ in manifest.row_groups:
+            table = rows.read(manifest, shard, group, columns=["id", "group"])
+            ids = pc.replace_substring_regex(table["id"], _VARIANT, "")
+            hits = [pc.is_in(column, value_set=values) for column in (table["id"], ids, table["group"])]
+            found += table.filter(pc.or_(pc.or_(*hits[:2]), hits[2]))["id"].to_pylist()
+        return found
+
+    def _places_in(self, manifest: Manifest) -> set[str]:
+        """The places of the wanted rows in the sources of a folder without identifiers."""
+        described = manifest.settings["sources"]
+        key = json.dumps([described, manifest.settings["group_by"], manifest.settings["clean"]])
+        if key not in self._places:
+            self._places[key] = self._look_up(manifest, [self._source(manifest, values) for values in described])
+        return self._places[key]
+
+    def _source(self, manifest: Manifest, values: dict[str, Any]) -> Source:
+        name = values["name"]
+        options = {option: values[option] for option in ("format", "where", "columns", "limit")}
+        if not values.get("sha256") or name not in self._raw:
+            raise UserError(
+                f"{manifest.folder} was prepared without identifiers from {name}: nobody can be found in it by id",
+                f"add --raw PATH/{name}, a file or folder as it was when it was prepared",
+            )
+        source = Source(source=str(self._raw[name]), **options)
+        if source_content(source) != values["sha256"]:
+            raise UserError(
+                f"{source.source} is not what {manifest.folder} was prepared from: its content differs",
+                "name it as it was when it was prepared, before any case was taken out",
+            )
+        return source
+
+    def _look_up(self, manifest: Manifest, sources: list[Source]) -> set[str]:
+        settings = manifest.settings
+        asked = Settings(tuple(sources), clean=settings["clean"], group_by=settings["group_by"])
+        places, files = set(), set()
+        for placed in Reader(asked):
+            files.add(_file_of(placed.place))
+            if self._wanted & {placed.place, placed.case.id, placed.case.group}:
+                places.add(placed.place)
+        first = RowGroups().read(manifest, 0, 0, columns=["id"])["id"][0].as_py()
+        if _file_of(first) not in files:
+            raise UserError(
+                f"{manifest.folder} names its rows otherwise: {_file_of(first)}",
+                "put the source into a folder of the name that it had when it was prepared",
+            )
+        return places
 
 
-def _cases(manifest: Manifest, wanted: set[str]) -> list[str]:
-    rows, found = RowGroups(), []
-    values = pa.array(sorted(wanted), pa.string())
-    for shard, group, _ in manifest.row_groups:
-        table = rows.read(manifest, shard, group, columns=["id", "group"])
-        hit = pc.or_(pc.is_in(table["id"], value_set=values), pc.is_in(table["group"], value_set=values))
-        found += table.filter(hit)["id"].to_pylist()
-    return found
+def _data_of(run: RunDir) -> Iterator[tuple[str, Manifest | UserError]]:
+    """Every source of a run by name, as the run itself had it; what it had and no recipe names any more, by its folder."""
+    recipe = check(yaml.safe_load(run.recipe.read_text(encoding="utf-8")))
+    copies = {path.parent for path in run.data.glob(f"cases-*/{MANIFEST}")}
+    lost: list[str] = []
+    for part in ("train", "eval"):
+        for number, source in enumerate(getattr(recipe.data, part)):
+            name = f"data.{part}.{number}"
+            prepared = _prepared(run, source)
+            if prepared is not None:
+                yield name, prepared
+            elif (copy := run.data / f"cases-{source_stamp(source)}") in copies:
+                copies.remove(copy)
+                yield name, Manifest.read(copy)
+            else:
+                lost.append(name)
+    yield from ((f"data/{copy.name}", Manifest.read(copy)) for copy in sorted(copies))
+    for name in lost[len(copies) :]:
+        yield (
+            name,
+            UserError("its source was changed, and its copy in the run is gone", "the run may have seen the patient"),
+        )
+
+
+def _prepared(run: RunDir, source: Source) -> Manifest | UserError | None:
+    """A prepared source, if it still is what the run read; None for a raw one."""
+    try:
+        local = (Path(source.source) / MANIFEST).is_file()
+        manifest = Manifest.read(Path(source.source)) if local else stored(source, run.data)
+    except UserError as error:
+        return error
+    indexed = {path.name.split("-")[1] for path in run.data.glob("index-*")}
+    if manifest is not None and indexed and manifest.hash[:16] not in indexed:
+        return UserError(
+            f"{source.source} was prepared again since, so it is not what the run read", "restore it from a backup"
+        )
+    return manifest
+
+
+def _in_run(run: RunDir, error: UserError, name: str = "") -> UserError:
+    return UserError(f"{run.name}  {name}{'  ' if name else ''}{error.message}", error.hint)
+
+
+def _file_of(place: str) -> str:
+    return place.rpartition(":")[0]
 
 
 def _epochs(run: RunDir) -> float:
@@ -65,22 +188,21 @@ def _epochs(run: RunDir) -> float:
     return max((line["train/epoch"] for line in logged if "train/epoch" in line), default=0.0)
 
 
-def main() -> int:
-    if len(sys.argv) < 3:
-        print(
-            f"python -m distmed.stream.seen RUNS ID…: RUNS holds run directories with their {MANIFEST}", file=sys.stderr
-        )
-        return 2
-    try:
-        found = list(sightings(Path(sys.argv[1]), set(sys.argv[2:])))
-    except UserError as error:
-        print(f"{error.message}\n{error.hint}", file=sys.stderr)
-        return 2
-    for each in found:
-        far = f", {each.epochs:.2f} epochs trained" if each.source.startswith("data.train") else ""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 all was searched, 2 something could not be."""
+    parser = argparse.ArgumentParser(prog="python -m distmed.stream.seen", description="Which runs saw a patient.")
+    parser.add_argument("runs", type=Path, help="the folder of the run directories")
+    parser.add_argument("ids", nargs="+", metavar="ID", help="of a case, or of a group (patient, paper)")
+    parser.add_argument("--raw", nargs="+", type=Path, default=[], help="sources that `distmed prepare` was given")
+    asked = parser.parse_args(arguments)
+    found = Search(set(asked.ids), asked.raw).through(asked.runs)
+    for each in found.sightings:
+        far = "" if each.source.startswith("data.eval") else f", {each.epochs:.2f} epochs trained"
         print(f"{each.run}  {each.source}  {len(each.cases)} cases ({', '.join(each.cases)}){far}")
-    print(f"{len({each.run for each in found})} runs")
-    return 0
+    print(f"{len({each.run for each in found.sightings})} runs")
+    for error in found.unanswered:
+        print(f"not searched: {error.message}\n{error.hint}", file=sys.stderr)
+    return 2 if found.unanswered else 0
 
 
 if __name__ == "__main__":

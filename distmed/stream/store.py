@@ -102,7 +102,7 @@ class StoredManifest(Manifest):
 
 def open_data(source: Source, cache: Path) -> Manifest:
     """The manifest of any source: one that is prepared at a URL is read from there, all else goes to `open_source`."""
-    if (manifest := _stored(source, cache)) is None:
+    if (manifest := stored(source, cache)) is None:
         return open_source(source, cache)
     manifest.verify(checksums=False)
     return manifest
@@ -110,7 +110,7 @@ def open_data(source: Source, cache: Path) -> Manifest:
 
 def check_data(source: Source, task: Literal["classify", "generate"], cache: Path) -> None:
     """As `check_source`, also for what is prepared at a URL."""
-    if _stored(source, cache) is None:
+    if stored(source, cache) is None:
         check_source(source, task)
 
 
@@ -121,7 +121,8 @@ def on_disk(manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _stored(source: Source, cache: Path) -> StoredManifest | None:
+def stored(source: Source, cache: Path) -> StoredManifest | None:
+    """The manifest of what is prepared at a URL; None for all else."""
     if "://" not in source.source:
         return None
     url = source.source.rstrip("/")
