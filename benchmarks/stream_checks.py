@@ -127,7 +127,6 @@ def row_groups_read(work: Path, name: str) -> Figures:
             stream = _stream(plan, rank, world_size)
             assert stream.reader is not None
             stream.reader.ids = _only_reads(stream.reader, plan)  # type: ignore[method-assign]
-            stream._ids = stream.reader.ids
             for _ in stream.steps(0, prefetch=False):
                 pass
             reads += stream.reader.reads
@@ -140,12 +139,15 @@ def _only_reads(reader: Any, plan: StreamPlan) -> Any:
     """In place of ids: the row groups are asked for, but neither decoded nor tokenised."""
     import numpy as np
 
-    reader._rows = SimpleNamespace(read=lambda *_: None)
+    from distmed.stream import reading
+
+    reader._rows = SimpleNamespace(read=lambda *_, columns: None)
+    reading.AskedRows = lambda _: None  # type: ignore[assignment,misc]
     nothing = np.zeros(4096, dtype=np.int32)
 
     def ids(cases_N: Any, epoch: int) -> list[Any]:
         for group in np.unique(np.searchsorted(reader._starts_G, cases_N, side="right") - 1).tolist():
-            reader._table_of(group)
+            reader._rows_of(group)
         return [nothing[:count] for count in reader._table.counts(cases_N, epoch).tolist()]
 
     return ids

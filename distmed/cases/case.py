@@ -7,8 +7,9 @@ vignette -> a disease), `choice` (an exam question with options), `dialogue` (me
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["diagnosis", "choice", "dialogue"]
 Sex = Literal["female", "male"]
@@ -60,3 +61,19 @@ class Case:
                 "subgroups": {s["name"]: s["value"] for s in row["subgroups"]},
             }
         )
+
+
+class Asked(NamedTuple):
+    """What of a case a prompt depends on, by the same names: many are made in no time."""
+
+    id: str
+    kind: str
+    text: str
+    findings: Sequence[str]
+    excluded: Sequence[str]
+    sex: str | None
+    age_years: float | None
+    label: str | None
+    label_name: str | None
+    options: Sequence[str]
+    messages: Sequence[tuple[str, str]]

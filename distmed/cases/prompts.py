@@ -8,12 +8,13 @@ the same prompt.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from distmed.cases.case import Case
+from distmed.cases.case import Asked, Case
 from distmed.cases.columns import LETTERS
 from distmed.cases.demographics import age_words
 from distmed.recipe import Data
@@ -54,7 +55,7 @@ class Draw:
         digest = hashlib.blake2b(f"{seed}\0{epoch}\0{case_id}".encode(), digest_size=16).digest()
         self._random = np.random.Generator(np.random.Philox(key=np.frombuffer(digest, dtype="<u8")))
 
-    def findings(self, findings: tuple[str, ...], drop: float, shuffle: bool, keep: int = 0) -> tuple[str, ...]:
+    def findings(self, findings: Sequence[str], drop: float, shuffle: bool, keep: int = 0) -> tuple[str, ...]:
         """Each finding stays with probability 1 - drop, at least `keep` of them do; in a random order if `shuffle`."""
         survival, order = self._random.random((2, len(findings))).tolist()
         staying = [i for i, u in enumerate(survival) if u >= drop]
@@ -72,7 +73,7 @@ class Prompt:
     task: Literal["classify", "generate"]
     data: Data
 
-    def text(self, case: Case, draw: Draw | None = None) -> str:
+    def text(self, case: Case | Asked, draw: Draw | None = None) -> str:
         """What a classifier reads: the vignette or question as it is, or else sex, age and findings in few tokens.
 
         Findings come before what was not found, so that a cut at the right loses the least.
@@ -82,7 +83,7 @@ class Prompt:
             return "\n".join((case.text, *options))
         return case.text or self._from_findings(case, draw)
 
-    def messages(self, case: Case, draw: Draw | None = None) -> list[Message]:
+    def messages(self, case: Case | Asked, draw: Draw | None = None) -> list[Message]:
         """Chat messages, the assistant's answer last; without it if the case has no label."""
         if case.messages:
             return [{"role": role, "content": content} for role, content in case.messages]
@@ -100,8 +101,9 @@ class Prompt:
         """What the assistant writes for a label: also the candidates over which a generator is scored."""
         return label_name
 
-    def _from_findings(self, case: Case, draw: Draw | None) -> str:
-        findings, excluded = case.findings, case.excluded if self.data.excluded_findings else ()
+    def _from_findings(self, case: Case | Asked, draw: Draw | None) -> str:
+        findings: Sequence[str] = case.findings
+        excluded: Sequence[str] = case.excluded if self.data.excluded_findings else ()
         if draw is not None and (self.data.drop_findings or self.data.shuffle_findings):
             drop, shuffle = self.data.drop_findings, self.data.shuffle_findings
             findings = draw.findings(findings, drop, shuffle, keep=1)

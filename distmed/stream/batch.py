@@ -5,7 +5,7 @@ Token ids of cases flow in, tensors flow out. Shapes: B sequences, L padded leng
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -84,44 +84,83 @@ class Step:
     next_k: int
 
 
+class Cases(NamedTuple):
+    """The columns of C cases, the tokens of all in a row: what an `Item` has of each."""
+
+    ids_N: NDArray[np.int32]
+    size_C: NDArray[np.int64]
+    start_C: NDArray[np.int64]
+    label_C: NDArray[np.int64]
+    weight_C: NDArray[np.float32]
+    case_ids: list[str]
+    number_C: NDArray[np.int64]
+
+    def parts(self, sizes: Sequence[int]) -> Iterator[Cases]:
+        """The first so many cases, the next, …"""
+        token_C1 = np.concatenate([[0], np.cumsum(self.size_C)])
+        begin = 0
+        for size in sizes:
+            c = slice(begin, begin + size)
+            tokens = self.ids_N[token_C1[begin] : token_C1[begin + size]]
+            columns = (self.size_C[c], self.start_C[c], self.label_C[c], self.weight_C[c], self.case_ids[c])
+            yield Cases(tokens, *columns, self.number_C[c])
+            begin += size
+
+
 def collate(
     rows: Sequence[Sequence[Item]], *, seq_len: int, pad_id: int, targets: bool, masked: bool = False
 ) -> MicroBatch:
-    """One tensor row a sequence, its cases side by side; as long as the longest, rounded up to 8 but within seq_len."""
-    longest = max(sum(len(item.ids) for item in row) for row in rows)
+    """Single cases, some in each row; see `tensors`."""
+    items = [item for row in rows for item in row]
+    cases = Cases(
+        ids_N=np.concatenate([item.ids for item in items]),
+        size_C=np.array([len(item.ids) for item in items]),
+        start_C=np.array([item.start for item in items]),
+        label_C=np.array([item.label for item in items]),
+        weight_C=np.array([item.weight for item in items], dtype=np.float32),
+        case_ids=[item.case_id for item in items],
+        number_C=np.array([item.number for item in items]),
+    )
+    return tensors(cases, list(map(len, rows)), seq_len=seq_len, pad_id=pad_id, targets=targets, masked=masked)
+
+
+def tensors(
+    cases: Cases, in_row_B: Sequence[int], *, seq_len: int, pad_id: int, targets: bool, masked: bool = False
+) -> MicroBatch:
+    """One tensor row a sequence, `in_row_B` cases in each, side by side; as long as the longest, rounded up to 8 but within
+    seq_len."""
+    size_C = cases.size_C
+    row_C = np.repeat(np.arange(len(in_row_B)), in_row_B)
+    begin_C = np.cumsum(size_C) - size_C
+    first_of_row_C = np.searchsorted(row_C, row_C)  # where in C its row begins
+    begin_in_row_C = begin_C - begin_C[first_of_row_C]
+    longest = int((begin_in_row_C + size_C).max())
     length = min(-(-longest // MULTIPLE) * MULTIPLE, seq_len)
-    shape = (len(rows), length)
+    first_C = row_C * length + begin_in_row_C
+    # Of every token: its place in its case, and the flat index where it goes.
+    within_N = np.arange(len(cases.ids_N)) - np.repeat(begin_C, size_C)
+    index_N = np.repeat(first_C, size_C) + within_N
+    shape = (len(in_row_B), length)
     ids, positions = np.full(shape, pad_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     segments = np.zeros(shape, dtype=np.int32)
-    count_to = np.arange(length)
-    first, last, index, next_ids = [], [], [], []
-    for r, row in enumerate(rows):
-        begin = 0
-        for n, item in enumerate(row, start=1):
-            size = len(item.ids)
-            end = begin + size
-            ids[r, begin:end] = item.ids
-            positions[r, begin:end] = count_to[:size]
-            segments[r, begin:end] = n
-            first.append(r * length + begin)
-            last.append(r * length + end - 1)
-            if targets and item.start < size:
-                index.append(r * length + begin + count_to[item.start - 1 : size - 1])
-                next_ids.append(item.ids[item.start :])
-            begin = end
-    items = [item for row in rows for item in row]
+    ids.reshape(-1)[index_N] = cases.ids_N
+    positions.reshape(-1)[index_N] = within_N
+    segments.reshape(-1)[index_N] = np.repeat((np.arange(len(size_C)) - first_of_row_C + 1).astype(np.int32), size_C)
+    if targets:
+        after_N = within_N >= np.repeat(cases.start_C - 1, size_C)
+        target_N = np.flatnonzero(after_N & (within_N < np.repeat(size_C - 1, size_C)))
     return MicroBatch(
         input_ids_BL=torch.from_numpy(ids),
         position_ids_BL=torch.from_numpy(positions),
         segment_ids_BL=torch.from_numpy(segments),
-        target_index_T=torch.from_numpy(np.concatenate(index)) if targets else None,
-        target_ids_T=torch.from_numpy(np.concatenate(next_ids).astype(np.int64)) if targets else None,
-        case_last_C=torch.tensor(last),
-        case_first_C=torch.tensor(first),
-        case_label_C=torch.tensor([item.label for item in items]),
-        case_weight_C=torch.tensor([item.weight for item in items], dtype=torch.float32),
-        case_ids=[item.case_id for item in items],
-        case_number_C=torch.tensor([item.number for item in items]),
+        target_index_T=torch.from_numpy(index_N[target_N]) if targets else None,
+        target_ids_T=torch.from_numpy(cases.ids_N[target_N + 1].astype(np.int64)) if targets else None,
+        case_last_C=torch.from_numpy(first_C + size_C - 1),
+        case_first_C=torch.from_numpy(first_C),
+        case_label_C=torch.from_numpy(cases.label_C),
+        case_weight_C=torch.from_numpy(cases.weight_C),
+        case_ids=cases.case_ids,
+        case_number_C=torch.from_numpy(cases.number_C),
         masked=masked,
     )
 

@@ -17,9 +17,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from distmed.cases.case import Case
+from distmed.cases.case import Asked
 from distmed.errors import UserError
 from distmed.prepare.manifest import Manifest
+from distmed.stream.asked import COLUMNS, AskedRows
 from distmed.stream.encode import Encode
 from distmed.stream.pools import Pool, pool
 from distmed.stream.rows import RowGroups
@@ -175,21 +176,21 @@ _rows = RowGroups()  # of this process: its shards stay open
 def count_group(encode: Encode, task: Task) -> list[Block] | str:
     """The blocks of one row group, one an epoch; why it cannot be read, if such are skipped."""
     try:
-        table = _rows.read(task.manifest, task.shard, task.group)
+        table = _rows.read(task.manifest, task.shard, task.group, columns=COLUMNS)
     except UserError as error:
         if task.skip:
             return error.message
         raise
-    cases = [Case.from_row(row) for row in table.to_pylist()]
+    cases = AskedRows(table).at(range(table.num_rows))
     return [_block(encode, cases, epoch, task.train) for epoch in task.epochs]
 
 
-def _block(encode: Encode, cases: list[Case], epoch: int, train: bool) -> Block:
-    examples = encode.batch(cases, epoch, train)
+def _block(encode: Encode, cases: list[Asked], epoch: int, train: bool) -> Block:
+    ids, starts = encode.ids(cases, epoch, train)
     return Block(
-        ids=np.concatenate([example.input_ids for example in examples]),
-        counts=np.array([len(example.input_ids) for example in examples], dtype=np.int64),
-        starts=np.array([example.target_start for example in examples], dtype=np.int32),
+        ids=np.concatenate(ids),
+        counts=np.array([len(each) for each in ids], dtype=np.int64),
+        starts=np.array(starts, dtype=np.int32),
     )
 
 

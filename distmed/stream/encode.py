@@ -11,13 +11,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distmed.cases import prompts
-from distmed.cases.case import Case
+from distmed.cases.case import Asked, Case
 from distmed.cases.prompts import Draw, Prompt
 from distmed.recipe import Recipe
 
@@ -56,19 +57,21 @@ class Encode:
     def __call__(self, case: Case, epoch: int, train: bool) -> Example:
         return self.batch([case], epoch, train)[0]
 
-    def batch(self, cases: Sequence[Case], epoch: int, train: bool) -> list[Example]:
+    def batch(self, cases: Sequence[Case | Asked], epoch: int, train: bool) -> list[Example]:
+        return [
+            Example(case.id, each, start, -1 if case.label is None else self.label_index.get(case.label, -1))
+            for case, each, start in zip(cases, *self.ids(cases, epoch, train), strict=True)
+        ]
+
+    def ids(
+        self, cases: Sequence[Case | Asked], epoch: int, train: bool
+    ) -> tuple[list[NDArray[np.int32]], Sequence[int]]:
+        """The ids of each case, and where in them the answer starts."""
         draws = [Draw(self.seed, epoch, case.id) if train and self.augments else None for case in cases]
         if self.task == "classify":
             ids = self._summarised([self.prompt.text(case, draw) for case, draw in zip(cases, draws, strict=True)])
-            starts = [len(each) for each in ids]
-        else:
-            ids, starts = self._chats(
-                [self.prompt.messages(case, draw) for case, draw in zip(cases, draws, strict=True)]
-            )
-        return [
-            Example(case.id, each, start, -1 if case.label is None else self.label_index.get(case.label, -1))
-            for case, each, start in zip(cases, ids, starts, strict=True)
-        ]
+            return ids, [len(each) for each in ids]
+        return self._chats([self.prompt.messages(case, draw) for case, draw in zip(cases, draws, strict=True)])
 
     def _summarised(self, texts: list[str]) -> list[NDArray[np.int32]]:
         """Ids that end with a token which is the same for all cases: a decoder is pooled there."""
@@ -83,7 +86,7 @@ class Encode:
                 row.append(eos)
             elif not row:
                 row.append(self.tokenizer.pad_token_id or 0)
-        return [np.array(row, dtype=np.int32) for row in rows]
+        return _arrays(rows)
 
     def _chats(self, chats: list[list[dict[str, str]]]) -> tuple[list[NDArray[np.int32]], list[int]]:
         """Ids of whole chats, and where in them the answer begins; at the end if a chat has none."""
@@ -100,10 +103,10 @@ class Encode:
                 max(1, _first_token_after(encoding, whole, _common(whole, prompt)))
                 for encoding, whole, prompt in zip(encodings, wholes, prompts, strict=True)
             ]
-            return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings], starts
+            return _arrays([encoding.ids for encoding in encodings]), starts
         rows, heads = self._slowly(wholes), self._slowly(prompts)
         starts = [max(1, _common(row, head)) for row, head in zip(rows, heads, strict=True)]
-        return [np.array(row, dtype=np.int32) for row in rows], starts
+        return _arrays(rows), starts
 
     def _render(self, chats: list[list[dict[str, str]]], **options: Any) -> list[str]:
         """Chats as text. A chat template writes the special tokens itself."""
@@ -128,6 +131,13 @@ class Encode:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_backend"}
+
+
+def _arrays(rows: list[list[int]]) -> list[NDArray[np.int32]]:
+    """Each row as an array: views of one, which is made at once."""
+    ends = np.cumsum([len(row) for row in rows]).tolist()
+    flat = np.fromiter(chain.from_iterable(rows), np.int32, ends[-1] if ends else 0)
+    return [flat[begin:end] for begin, end in pairwise([0, *ends])]
 
 
 def augments(recipe: Recipe) -> bool:

@@ -14,26 +14,33 @@ Ints = NDArray[np.int64]
 
 def pack(counts_N: Ints, capacity: int) -> Ints:
     """The sequence (0, 1, …) of each case. Every count must be at most `capacity`."""
-    bin_N = np.empty(len(counts_N), dtype=np.int64)
     open_bins: list[list[int]] = [[] for _ in range(capacity + 1)]
     rooms = 0  # bit r is set while some sequence has room r: the least room >= size is one shift and one bit trick away
     bins = 0
-    order = np.argsort(-counts_N, kind="stable")
-    for case, size in zip(order.tolist(), counts_N[order].tolist(), strict=True):
-        fitting = rooms >> size
-        if fitting:
-            room = size + (fitting & -fitting).bit_length() - 1
-            place = open_bins[room].pop()
-            if not open_bins[room]:
-                rooms ^= 1 << room
-        else:
-            room, place, bins = capacity, bins, bins + 1
-        left = room - size
-        if left:
-            if not open_bins[left]:
-                rooms |= 1 << left
-            open_bins[left].append(place)
-        bin_N[case] = place
+    places, times = [], []
+    sizes, cases = np.unique(counts_N, return_counts=True)
+    for size, waiting in zip(sizes[::-1].tolist(), cases[::-1].tolist(), strict=True):
+        while waiting:
+            fitting = rooms >> size
+            if fitting:
+                room = size + (fitting & -fitting).bit_length() - 1
+                place = open_bins[room].pop()
+                if not open_bins[room]:
+                    rooms ^= 1 << room
+            else:
+                room, place, bins = capacity, bins, bins + 1
+            # What it leaves is less room than any other that fits: the next of this size go there too, as long as they fit.
+            taken = min(waiting, room // size) if size else waiting
+            left = room - taken * size
+            if left:
+                if not open_bins[left]:
+                    rooms |= 1 << left
+                open_bins[left].append(place)
+            places.append(place)
+            times.append(taken)
+            waiting -= taken
+    bin_N = np.empty(len(counts_N), dtype=np.int64)
+    bin_N[np.argsort(-counts_N, kind="stable")] = np.repeat(np.array(places, dtype=np.int64), times)
     return bin_N
 
 

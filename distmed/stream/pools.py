@@ -11,8 +11,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
+
+from distmed.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,15 +62,24 @@ class _Elsewhere:
 
 @contextmanager
 def pool(shared: Any, workers: int) -> Iterator[Pool]:
-    """Ray tasks where this process belongs to a cluster of several hosts, else up to `workers` processes of this one."""
+    """Ray tasks where this process belongs to a cluster of several hosts, else up to `workers` processes of this one.
+
+    Raises UserError if one of the processes is killed; what was finished before is kept by who writes it.
+    """
     cluster_cpus = _cluster_cpus()
     if workers > 1 and cluster_cpus:
         yield _ray_tasks(shared, cluster_cpus)
     elif workers > 1:
         with _processes(shared, workers) as executor:
-            yield _Elsewhere(
-                workers, lambda work, item: executor.submit(_in_process, work, item), lambda future: future.result()
-            )
+            try:
+                yield _Elsewhere(
+                    workers, lambda work, item: executor.submit(_in_process, work, item), lambda future: future.result()
+                )
+            except BrokenProcessPool as error:
+                raise UserError(
+                    "a process that counts tokens was killed, perhaps for memory",
+                    "make room, then start again: it goes on where it was",
+                ) from error
     else:
         yield Here(shared)
 

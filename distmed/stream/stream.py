@@ -10,7 +10,6 @@ import math
 import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from distmed.errors import UserError
-from distmed.stream.batch import Item, Step, collate, stand_in
+from distmed.stream.batch import Cases, Step, stand_in, tensors
 from distmed.stream.encode import Encode
 from distmed.stream.order import cut
 from distmed.stream.plan import StreamPlan
@@ -46,7 +45,6 @@ class Stream:
         self._table = plan.table()
         self._sequences = Sequences(plan, self._table)
         self.reader = None if plan.ids_kept else self._reader(tokenizer)
-        self._ids = self._table.ids if self.reader is None else self.reader.ids
         self._open: weakref.WeakSet[Generator[Step, None, None]] = weakref.WeakSet()
 
     def sequences_per_epoch(self, epoch: int) -> int:
@@ -99,10 +97,12 @@ class Stream:
         counts_S, denominator, cases = self._measure(batch)
         options: dict[str, Any] = {"seq_len": plan.seq_len, "pad_id": self._pad_id, "targets": plan.task == "generate"}
         shares = self._shares(counts_S)
-        rows = self._items([batch[s] for share in shares for s in share])
+        in_rows = [[len(batch[s].cases_N) for s in share] for share in shares]
+        parts = self._cases([batch[s] for share in shares for s in share]).parts([sum(rows) for rows in in_rows])
         return Step(
             micro_batches=[
-                collate(list(islice(rows, len(share))), **options) if share else stand_in(**options) for share in shares
+                tensors(part, rows, **options) if rows else stand_in(**options)
+                for part, rows in zip(parts, in_rows, strict=True)
             ],
             denominator=denominator,
             tokens=int(counts_S.sum()),
@@ -158,35 +158,56 @@ class Stream:
             at += sum(sizes)
         return shares
 
-    def _items(self, share: list[Sequence]) -> Iterator[list[Item]]:
+    def _cases(self, share: list[Sequence]) -> Cases:
         """The cases of some sequences, looked up together."""
-        rows: list[list[Item]] = [[] for _ in share]
+        number_C = np.concatenate([np.empty(0, dtype=np.int64), *(sequence.cases_N for sequence in share)])
+        sizes = [len(sequence.cases_N) for sequence in share]
+        place_C = np.repeat(np.arange(len(share)), sizes)
+        size_C, start_C = np.empty(len(number_C), dtype=np.int64), np.empty(len(number_C), dtype=np.int64)
+        pieces = []
         for places, epoch, cases_N in self._alike(share):
-            label_N = self._table.labels(cases_N)
-            columns = (
-                map(self._fitting, self._ids(cases_N, epoch)),
-                self._table.starts(cases_N, epoch).tolist(),
-                label_N.tolist(),
-                self._weights(label_N).tolist(),
-                self._table.names(cases_N),
-                cases_N.tolist(),
-            )
-            items = map(Item, *columns)
-            for place in places:
-                rows[place] = list(islice(items, len(share[place].cases_N)))
-        return iter(rows)
+            of_C = np.isin(place_C, places)
+            start_C[of_C] = self._table.starts(cases_N, epoch)
+            tokens_N, size_C[of_C] = self._tokens(cases_N, epoch)
+            pieces.append((of_C, tokens_N))
+        label_C = self._table.labels(number_C)
+        return Cases(
+            ids_N=_interleaved(pieces, size_C),
+            size_C=size_C,
+            start_C=start_C,
+            label_C=label_C,
+            weight_C=self._weights(label_C),
+            case_ids=self._table.names(number_C),
+            number_C=number_C,
+        )
 
-    def _fitting(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Cut to seq_len. A classifier keeps the last token, where it is pooled or which ends its text."""
-        limit = self.plan.seq_len
-        if len(ids) <= limit:
-            return ids
-        return ids[:limit] if self.plan.task == "generate" else np.append(ids[: limit - 1], ids[-1])
+    def _tokens(self, cases_N: Ints, epoch: int) -> tuple[NDArray[np.int32], Ints]:
+        """(tokens of all cases in a row, how many each has), cut to seq_len. A classifier keeps the last token, where it is
+        pooled or which ends its text."""
+        limit, keep_last = self.plan.seq_len, self.plan.task == "classify"
+        if self.reader is None:
+            return self._table.tokens_of(cases_N, epoch, limit=limit, keep_last=keep_last)
+        ids = self.reader.ids(cases_N, epoch)
+        fitting = [
+            each if len(each) <= limit else np.append(each[: limit - 1], each[-1]) if keep_last else each[:limit]
+            for each in ids
+        ]
+        return np.concatenate(fitting), np.array([len(each) for each in fitting])
 
     def _weights(self, label_N: Ints) -> NDArray[np.float32]:
         if self.plan.task == "generate":
             return np.ones(len(label_N), dtype=np.float32)
         return np.where(label_N < 0, np.float32(0), self.plan.class_weights_K[label_N])
+
+
+def _interleaved(pieces: list[tuple[NDArray[np.bool_], NDArray[np.int32]]], size_C: Ints) -> NDArray[np.int32]:
+    """The tokens of some cases, piece by piece of those that `of_C` marks, in the order of the cases."""
+    if len(pieces) == 1:
+        return pieces[0][1]
+    ids_N = np.empty(int(size_C.sum()), dtype=np.int32)
+    for of_C, tokens_N in pieces:
+        ids_N[np.repeat(of_C, size_C)] = tokens_N
+    return ids_N
 
 
 def _pinned(step: Step) -> Step:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,18 +61,33 @@ class Table:
         """Where in each case its targets begin."""
         return self._look_up(cases_N, lambda s, local: self.tokens(s, epoch).starts[local])
 
-    def ids(self, cases_N: Ints, epoch: int) -> list[NDArray[np.int32]]:
-        """Token ids of each case, whole: views of the map. Only where they are kept."""
-
-        def of(s: int) -> tuple[Any, NDArray[Any]]:
-            tokens = self.tokens(s, epoch)
-            return tokens.ids, tokens.offsets
-
-        return self._slices(cases_N, of)
+    def tokens_of(self, cases_N: Ints, epoch: int, *, limit: int, keep_last: bool) -> tuple[NDArray[np.int32], Ints]:
+        """(token ids of all cases in a row, how many each has), where ids are kept. Of a case with more than `limit` tokens
+        the first ones, or with `keep_last` the first ones and the last."""
+        source_C = self.source(cases_N)
+        begin_C, end_C = self._bounds(cases_N, lambda s: self.tokens(s, epoch).offsets)
+        size_C = np.minimum(end_C - begin_C, limit)
+        to_C = np.cumsum(size_C)
+        index_N = np.arange(int(size_C.sum())) + np.repeat(begin_C - to_C + size_C, size_C)
+        if keep_last:
+            long_C = end_C - begin_C > limit
+            index_N[to_C[long_C] - 1] = end_C[long_C] - 1
+        sources = np.unique(source_C).tolist()
+        if len(sources) == 1:
+            return np.asarray(self._kept(sources[0], epoch)[index_N]), size_C
+        found = np.empty(len(index_N), dtype=np.int32)
+        source_N = np.repeat(source_C, size_C)
+        for s in sources:
+            of_source = np.flatnonzero(source_N == s)
+            found[of_source] = self._kept(s, epoch)[index_N[of_source]]
+        return found, size_C
 
     def names(self, cases_N: Ints) -> list[str]:
         """The id of each case."""
-        return [name.tobytes().decode() for name in self._slices(cases_N, self._names)]
+        begin_C, end_C = self._bounds(cases_N, lambda s: self._cases[s].offsets)
+        texts = [of.names.data for of in self._cases]
+        bounds = zip(self.source(cases_N).tolist(), begin_C.tolist(), end_C.tolist(), strict=True)
+        return [str(texts[s][begin:end], "utf-8") for s, begin, end in bounds]
 
     def same_tokens(self, epoch: int, other: int) -> bool:
         """Whether the cases have the same tokens in both epochs."""
@@ -90,16 +104,17 @@ class Table:
         self._tokens.move_to_end(key)
         return self._tokens[key]
 
-    def _names(self, source: int) -> tuple[Any, NDArray[Any]]:
-        return self._cases[source].names, self._cases[source].offsets
+    def _kept(self, source: int, epoch: int) -> NDArray[np.int32]:
+        ids = self.tokens(source, epoch).ids
+        assert ids is not None
+        return ids
 
-    def _slices(self, cases_N: Ints, of: Callable[[int], tuple[Any, NDArray[Any]]]) -> list[NDArray[Any]]:
-        """`values[offsets[i] : offsets[i + 1]]` of every case; `of` a source gives values and offsets."""
-        source_N = self.source(cases_N)
-        files = {s: of(s) for s in np.unique(source_N).tolist()}
-        begins = self._look_up(cases_N, lambda s, local: files[s][1][local]).tolist()
-        ends = self._look_up(cases_N, lambda s, local: files[s][1][local + 1]).tolist()
-        return [files[s][0][begin:end] for s, begin, end in zip(source_N.tolist(), begins, ends, strict=True)]
+    def _bounds(self, cases_N: Ints, offsets_of: Callable[[int], NDArray[np.int64]]) -> tuple[Ints, Ints]:
+        """Where each case begins and ends in what `offsets_of` a source says."""
+        return (
+            self._look_up(cases_N, lambda s, local: offsets_of(s)[local]),
+            self._look_up(cases_N, lambda s, local: offsets_of(s)[local + 1]),
+        )
 
     def source(self, cases_N: Ints) -> Ints:
         """Which source each case is of."""

@@ -118,6 +118,8 @@ class FolderWriter:
                 file.close()
             (self._part / _MARKS).unlink(missing_ok=True)
             (self._part / META).write_text(json.dumps(meta), encoding="utf-8")
+            if self.folder.exists():  # counts alone, where ids are wanted now
+                shutil.rmtree(self.folder)
             self._part.rename(self.folder)
         except OSError as error:
             raise _no_room(self.folder.parent, error) from error
