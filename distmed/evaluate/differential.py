@@ -1,7 +1,8 @@
 """Differentials: a model's ranking held against a gold list of possible diagnoses, by the definitions of DDXPlus.
 
-Fansi Tchango et al. 2022, DDXPlus, arXiv:2205.09148, section 4: a differential is every disease that has a probability above
-0.01. Probabilities and gold differentials flow in, figures flow out.
+Fansi Tchango et al. 2022, DDXPlus, arXiv:2205.09148, and what its authors' code (mila-iqia/ddxplus, code/basd/metrics.py)
+computes: a differential is every disease that has a probability above 0.01. Probabilities and gold differentials flow in,
+figures flow out.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ Ints = NDArray[np.integer]
 
 THRESHOLD = 0.01
 MILDEST = 5
+SEVERE = 3
+"""DDXPlus calls a disease severe whose severity is below this; 1 is worst."""
 SOURCE = "DDXPlus, arXiv:2205.09148"
 
 
@@ -31,12 +34,13 @@ def differential_figures(
     weights_BN: Floats,
     groups: int,
 ) -> dict[str, Figure]:
-    """GTPA (the true pathology is in the predicted differential), GTPA@k (among the first k), DDR, DDP and DDF1.
+    """GTPA (the true pathology is in the predicted differential), GTPA@k (and among its first k), DDR, DDP and DDF1.
 
     `differentials`: class -> probability of each case; a disease that the model does not know has a negative number and counts
-    as missed. DDR and DDP are means over the cases of recall and precision, DDF1 is the harmonic mean of the two.
-    severity_recall weighs a disease of the gold differential by 6 - severity (1 is worst): DDXPlus' recall, with severe
-    diseases counting more; `severity_K` is NaN where it is not known, and such diseases are left out.
+    as missed. DDR, DDP and DDF1 are means over the cases of recall, precision and their harmonic mean.
+    dsr is the recall of the severe diseases of the gold differential, over the cases that have one (DDXPlus counts a case
+    without one as 0). severity_recall, which is ours, weighs each disease by 6 - severity instead of cutting at a grade.
+    `severity_K` is NaN where it is not known, and such diseases are left out of both.
     """
     cases, classes = probabilities_NK.shape
     named_NK = probabilities_NK > THRESHOLD
@@ -53,31 +57,34 @@ def differential_figures(
     precision_N = both_N / np.maximum(named_NK.sum(axis=1), 1)
     ranked_NK = np.argsort(-probabilities_NK, axis=1, kind="stable")
     rank_N = (ranked_NK == gold_N[:, None]).argmax(axis=1)
+    inside_N = named_NK[np.arange(cases), gold_N]
     each = {
-        "gtpa": named_NK[np.arange(cases), gold_N].astype(float),
-        **{f"gtpa_at_{k}": (rank_N < k).astype(float) for k in (1, 3, 5)},
+        "gtpa": inside_N.astype(float),
+        **{f"gtpa_at_{k}": (inside_N & (rank_N < k)).astype(float) for k in (1, 3, 5)},
         "ddr": recall_N,
         "ddp": precision_N,
+        "ddf1": harmonic(recall_N, precision_N),
     }
     if severity_K is not None:
-        weight_K = np.where(np.isfinite(severity_K), MILDEST + 1 - severity_K, 0)
-        weight_N = gold_NK @ weight_K
+        known_K = np.isfinite(severity_K)
+        weights = {
+            "dsr": np.where(known_K & (severity_K < SEVERE), 1.0, 0.0),
+            "severity_recall": np.where(known_K, MILDEST + 1 - severity_K, 0.0),
+        }
         with np.errstate(invalid="ignore", divide="ignore"):
-            each["severity_recall"] = ((named_NK & gold_NK) @ weight_K) / weight_N
+            each |= {name: ((named_NK & gold_NK) @ w_K) / (gold_NK @ w_K) for name, w_K in weights.items()}
     figures = {}
-    drawn = {}
     for name, value_N in each.items():
         known_N = np.isfinite(value_N)
         if not known_N.any():
-            figures[name] = undefined("undefined, n=0")
+            figures[name] = undefined("no such disease in a gold differential")
             continue
         w_BN = weights_BN[:, known_N]
         with np.errstate(invalid="ignore", divide="ignore"):
-            drawn[name] = (w_BN @ value_N[known_N]) / w_BN.sum(axis=1)
+            drawn_B = (w_BN @ value_N[known_N]) / w_BN.sum(axis=1)
         mean, n = float(value_N[known_N].mean()), int(known_N.sum())
-        figures[name] = bootstrapped(mean, drawn[name], n, groups, source=SOURCE)
-    f1 = harmonic(np.array([recall_N.mean()]), np.array([precision_N.mean()]))
-    figures["ddf1"] = bootstrapped(float(f1[0]), harmonic(drawn["ddr"], drawn["ddp"]), cases, groups, source=SOURCE)
+        source = "distmed, after DDXPlus" if name == "severity_recall" else SOURCE
+        figures[name] = bootstrapped(mean, drawn_B, n, groups, source=source)
     return figures
 
 
