@@ -139,6 +139,9 @@ def evaluate(
     num_workers: Annotated[int, typer.Option(min=1, help="Scorers side by side, one a GPU.")] = 1,
     map: Annotated[Path | None, typer.Option(help="A CSV from the data's labels to the model's: data,model.")] = None,
     small_cells: Annotated[bool, typer.Option("--small-cells", help="Show cells of fewer than 5 patients.")] = False,
+    with_text: Annotated[
+        bool, typer.Option("--with-text", help="Put what the model reads of each case into predictions.parquet.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray and the scorers print.")] = False,
 ) -> None:
     """Measure a model: the evidence for its diagnoses, or for two models side by side."""
@@ -146,7 +149,18 @@ def evaluate(
     from distmed.evaluate.command import evaluate as run_evaluation
 
     request = Request(
-        model, data, out, format, train, calibration, against, num_workers, map, small_cells, tuple(overrides or [])
+        model,
+        data,
+        out,
+        format,
+        train,
+        calibration,
+        against,
+        num_workers,
+        map,
+        small_cells,
+        tuple(overrides or []),
+        with_text,
     )
     raise typer.Exit(run_evaluation(request, verbose=verbose))
 

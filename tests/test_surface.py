@@ -51,6 +51,7 @@ def test_the_verbs_and_their_options() -> None:
             "--small-cells",
             "--train",
             "--verbose",
+            "--with-text",
         ],
         "predict": ["--calibration", "--data", "--format", "--num-workers", "--out", "--verbose"],
         "tune": ["--name", "--num-trials", "--num-workers", "--resume", "--verbose"],

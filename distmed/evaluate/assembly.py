@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distmed.cases.case import Case
+from distmed.evaluate import exam
 from distmed.evaluate.diagnosed import Diagnosed, write_choices, write_predictions
 from distmed.evaluate.evidence import Learned, evidence
-from distmed.evaluate.exam import compare_exams, exam_evidence
 from distmed.evaluate.integrity import integrity
 from distmed.evaluate.labels import LabelSpace
 from distmed.evaluate.perturb import COUNTERFACTUALS, PERTURBATIONS
@@ -31,7 +31,8 @@ Ask = Callable[[list[Case], str, Mode], "pa.Table"]
 
 @dataclass(frozen=True)
 class Scored:
-    """Everything that was read and scored. `other` holds a second model's name, labels and table."""
+    """Everything that was read and scored. `other` holds a second model's name, labels and table, `texts` what the model
+    was told of each case, where a person asked for it."""
 
     data: Read
     table: pa.Table
@@ -41,6 +42,7 @@ class Scored:
     calibration_table: pa.Table | None
     other: tuple[str, LabelSpace, pa.Table] | None
     ask: Ask
+    texts: list[str] | None = None
 
 
 def diagnoses(scored: Scored, about: Metrics, out: Path, *, small_cells: bool) -> tuple[Metrics, Learned | None]:
@@ -72,16 +74,19 @@ def diagnoses(scored: Scored, about: Metrics, out: Path, *, small_cells: bool) -
     metrics["integrity"] = _integrity(scored, metrics)
     limit = learned.thresholds.risk_5 if learned else None
     abstain_N = None if learned is None else found.confidence_N < (np.inf if limit is None else limit)
-    write_predictions(out / "predictions.parquet", found, about, abstain_N)
+    write_predictions(out / "predictions.parquet", found, about, abstain_N, scored.texts)
     return metrics, learned
 
 
 def exams(scored: Scored, about: Metrics, out: Path, *, small_cells: bool) -> Metrics:
     """The evidence over exam questions."""
     cases = scored.data.cases
-    metrics = exam_evidence(cases, scored.table, small_cells=small_cells)
-    if scored.other is not None:
-        metrics["comparison"] = compare_exams(scored.other[0], cases, scored.table, scored.other[2])
+    metrics = exam.exam_evidence(cases, scored.table, small_cells=small_cells)
+    rivals = [exam.second_model(scored.other[0], cases, scored.other[2])] if scored.other is not None else []
+    if scored.train is not None:
+        rivals += exam.floors(scored.train.cases, cases, scored.table)
+    if rivals:
+        metrics["comparison"] = exam.compare_exams(cases, scored.table, rivals)
 
     def answer(others: list[Case], doing: str) -> list[str]:
         said: list[str] = scored.ask(others, doing, "letters")["predicted"].to_pylist()
@@ -90,7 +95,7 @@ def exams(scored: Scored, about: Metrics, out: Path, *, small_cells: bool) -> Me
     gold, before = [str(case.label) for case in cases], scored.table["predicted"].to_pylist()
     metrics |= _perturbed(cases, chosen(cases), gold, before, answer)
     metrics["integrity"] = _integrity(scored, metrics)
-    write_choices(out / "predictions.parquet", cases, scored.table, about)
+    write_choices(out / "predictions.parquet", cases, scored.table, about, scored.texts)
     return metrics
 
 

@@ -31,7 +31,8 @@ SHOWN = ("top1", "top3", "macro_f1", "balanced_accuracy", "auroc_macro", "ece", 
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asked for. `mapping`: a file from the data's labels to the model's; `small_cells`: show cells under 5."""
+    """What a person asked for. `mapping`: a file from the data's labels to the model's; `small_cells`: show cells under 5;
+    `with_text`: put what the model was told of each case into predictions.parquet."""
 
     model: str
     data: str
@@ -44,6 +45,7 @@ class Request:
     mapping: Path | None = None
     small_cells: bool = False
     overrides: tuple[str, ...] = ()
+    with_text: bool = False
 
 
 def evaluate(request: Request, *, verbose: bool = False) -> int:
@@ -74,6 +76,7 @@ def evaluate(request: Request, *, verbose: bool = False) -> int:
 
 def _evaluate(request: Request, progress: Progress, stack: ExitStack) -> None:
     from distmed import session
+    from distmed.cases.prompts import Prompt
     from distmed.evaluate.about import VERSION, about_data, about_model, about_prompt, versions
     from distmed.evaluate.assembly import Scored, diagnoses, exams
     from distmed.evaluate.integrity import rounded
@@ -96,6 +99,8 @@ def _evaluate(request: Request, progress: Progress, stack: ExitStack) -> None:
     read = {what: read_source(name, request.format, cache) for what, name in names.items() if name}
     data, train = read["data"], read.get("train")
     mode = mode_of(opened, data)
+    if mode == "choice":
+        _check_for_exam(request)
     opened, labels_from = label_space(opened, mode, data.cases, train.cases if train else [])
     space, note = LabelSpace(opened.labels, opened.label_names), None
     if mode == "diagnosis":
@@ -105,6 +110,7 @@ def _evaluate(request: Request, progress: Progress, stack: ExitStack) -> None:
     leak = _shared_groups(read)
 
     # ------------------------------------------------------------------ score
+    prompt = Prompt(opened.task, opened.recipe.data)
     stack.enter_context(session.connected())
     session.wait_for_room(Cluster(num_workers=workers))
     shots = train.cases if train and mode == "choice" else []
@@ -126,6 +132,7 @@ def _evaluate(request: Request, progress: Progress, stack: ExitStack) -> None:
         calibration_table=pool.score(split.cases, "scoring the calibration split", mode=mode) if split else None,
         other=other,
         ask=lambda cases, doing, how: pool.score(cases, doing, mode=how),
+        texts=[prompt.text(case) for case in data.cases] if request.with_text else None,
     )
     facts = pool.facts()
 
@@ -160,6 +167,15 @@ def _evaluate(request: Request, progress: Progress, stack: ExitStack) -> None:
     report = write_report(out)
     _show(metrics, progress)
     progress.line(f"report   {report}")
+
+
+def _check_for_exam(request: Request) -> None:
+    """What has no meaning for exam questions is refused, not passed over."""
+    for option, value in (("--calibration", request.calibration), ("--map", request.mapping)):
+        if value is not None:
+            raise UserError(
+                f"{option} is for diagnoses, and {request.data} holds exam questions", f"leave {option} out"
+            )
 
 
 def _shared_groups(read: dict[str, Read]) -> str | None:
@@ -208,9 +224,10 @@ def _write_speed(path: Path, pool: Pool, workers: int) -> None:
 
 
 def _write_calibration(path: Path, opened: Opened, learned: Learned) -> None:
-    """What `distmed predict` needs to say how sure it is, and when to abstain."""
-    values = {"version": 1, "model": opened.hash, "temperature": learned.temperature, **learned.thresholds.to_dict()}
-    _write(path, values)
+    """What `distmed predict` needs to say how sure it is, when to abstain, and what a generator may answer."""
+    space = {"labels": opened.labels, "label_names": opened.label_names}
+    taught = {"temperature": learned.temperature, **learned.thresholds.to_dict()}
+    _write(path, {"version": 1, "model": opened.hash, **taught, **space})
 
 
 def _show(metrics: dict[str, Any], progress: Progress) -> None:

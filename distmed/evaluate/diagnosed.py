@@ -107,9 +107,13 @@ def _status(case: Case, meaning: Meaning) -> str:
 
 
 def write_predictions(
-    path: Path, diagnosed: Diagnosed, about: Mapping[str, Any], abstain_N: NDArray[np.bool_] | None
+    path: Path,
+    diagnosed: Diagnosed,
+    about: Mapping[str, Any],
+    abstain_N: NDArray[np.bool_] | None,
+    texts: list[str] | None = None,
 ) -> None:
-    """predictions.parquet: one row a case, scores in the order of the metadata `labels`, and never the patient's text."""
+    """predictions.parquet: one row a case, scores in the order of the metadata `labels`. The patient's text only if given."""
     import pyarrow as pa
 
     space = diagnosed.space
@@ -124,15 +128,24 @@ def write_predictions(
         "status": pa.array(diagnosed.status_N.tolist(), pa.string()),
         **{name: diagnosed.table[name] for name in ("prompt_hash", "tokens", "cut")},
         "abstain": pa.nulls(len(gold), pa.bool_()) if abstain_N is None else pa.array(abstain_N),
+        **_told(texts),
     }
     _write(path, diagnosed.cases, gold, columns, about, "diagnosis", space)
 
 
-def write_choices(path: Path, cases: Sequence[Case], table: pa.Table, about: Mapping[str, Any]) -> None:
+def write_choices(
+    path: Path, cases: Sequence[Case], table: pa.Table, about: Mapping[str, Any], texts: list[str] | None = None
+) -> None:
     """The same for exam questions, with the columns that the scorers gave."""
-    columns = {name: table[name] for name in table.column_names}
+    columns = {name: table[name] for name in table.column_names} | _told(texts)
     labels = sorted({case.label for case in cases if case.label is not None})
     _write(path, cases, [case.label for case in cases], columns, about, "choice", LabelSpace(labels, labels))
+
+
+def _told(texts: list[str] | None) -> dict[str, Any]:
+    import pyarrow as pa
+
+    return {} if texts is None else {"text": pa.array(texts, pa.string())}
 
 
 def _write(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from distmed.errors import UserError
 from distmed.evaluate.abstention import ALPHA, COVERAGES, Thresholds, conformal_sets, fit_thresholds
 from distmed.evaluate.bootstrap import bootstrapped, draws, interval
-from distmed.evaluate.calibration import fit_temperature, reliability, scale
+from distmed.evaluate.calibration import fit_temperature, reliability, scale, without_few
 from distmed.evaluate.curves import curves
 from distmed.evaluate.diagnosed import OUT_OF_SET, SEVERAL, UNLABELLED, Diagnosed
 from distmed.evaluate.differential import differential_figures
@@ -95,7 +95,7 @@ def evidence(scored: Diagnosed, learned: Learned | None, *, small_cells: bool) -
         "per_disease": per_disease(sample, scored.space.labels, scored.space.names, small_cells=small_cells),
         "confusion": rows,
         "confusion_suppressed": suppressed,
-        "calibration": _calibration(scored, learned),
+        "calibration": _calibration(scored, learned, small_cells),
         "subgroups": {
             name: subgroup_figures(
                 scored.probabilities_NK[scored.in_set],
@@ -261,16 +261,21 @@ def _out_of_set(scored: Diagnosed, learned: Learned | None, small_cells: bool) -
     }
 
 
-def _calibration(scored: Diagnosed, learned: Learned | None) -> dict[str, Any]:
+def _calibration(scored: Diagnosed, learned: Learned | None, small_cells: bool) -> dict[str, Any]:
     after = None if learned is None else _scaled(scored, learned)
+
+    def bins(sample: Sample, *, by_mass: bool = False) -> list[dict[str, Any]]:
+        every = reliability(sample, by_mass=by_mass)
+        return every if small_cells else without_few(every)
+
     return {
         "temperature": None if learned is None else learned.temperature,
         "fitted_on": 0 if learned is None else learned.thresholds.fitted_on,
         "bins": ECE_BINS,
-        "before": reliability(scored.sample),
-        "before_mass": reliability(scored.sample, by_mass=True),
-        "after": None if after is None else reliability(after),
-        "after_mass": None if after is None else reliability(after, by_mass=True),
+        "before": bins(scored.sample),
+        "before_mass": bins(scored.sample, by_mass=True),
+        "after": None if after is None else bins(after),
+        "after_mass": None if after is None else bins(after, by_mass=True),
     }
 
 

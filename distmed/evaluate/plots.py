@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distmed.evaluate.figure import SMALLEST_CELL
 from distmed.evaluate.metrics import ECE_BINS, NOT_A_CLASS, Floats, Ints
 
 # N: cases, K: labels, P: points, J: bins.
@@ -33,10 +34,13 @@ class Plot:
     lines: tuple[Line, ...]
 
 
-def plots(probabilities_NK: Floats, gold_N: Ints) -> list[Plot]:
-    """The ROC curve over all (case, class) pairs, and accuracy against confidence; a case without a class counts as wrong."""
+def plots(probabilities_NK: Floats, gold_N: Ints, least: int = SMALLEST_CELL) -> list[Plot]:
+    """The ROC curve over all (case, class) pairs, and accuracy against confidence; a case without a class counts as wrong.
+
+    Bins of confidence with fewer than `least` patients are left out.
+    """
     roc = _roc(probabilities_NK, gold_N)
-    return [*([roc] if roc else []), _reliability(probabilities_NK, gold_N)]
+    return [*([roc] if roc else []), _reliability(probabilities_NK, gold_N, least)]
 
 
 def _roc(probabilities_NK: Floats, gold_N: Ints) -> Plot | None:
@@ -56,12 +60,12 @@ def _roc(probabilities_NK: Floats, gold_N: Ints) -> Plot | None:
     return Plot("diag/roc", "ROC, all diagnoses pooled", "false positive rate", lines)
 
 
-def _reliability(probabilities_NK: Floats, gold_N: Ints) -> Plot:
+def _reliability(probabilities_NK: Floats, gold_N: Ints, least: int) -> Plot:
     confidence_N = probabilities_NK.max(axis=1)
     correct_N = (probabilities_NK.argmax(axis=1) == gold_N) & (gold_N != NOT_A_CLASS)
     bin_N = np.clip((confidence_N * ECE_BINS).astype(int), 0, ECE_BINS - 1)
     count_J = np.bincount(bin_N, minlength=ECE_BINS)
-    full = count_J > 0
+    full = count_J >= least
     mean_J, accuracy_J = (
         np.bincount(bin_N, weights=values_N, minlength=ECE_BINS)[full] / count_J[full]
         for values_N in (confidence_N, correct_N)

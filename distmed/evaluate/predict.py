@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DONE, INTERRUPTED = 0, 130
 ENDINGS = (".parquet", ".jsonl", ".csv")
 TOP = 5
-CALIBRATION = "calibration.json"
+CALIBRATION, LOG = "calibration.json", "log.txt"
 
 
 def predict(
@@ -46,13 +46,17 @@ def predict(
         raise UserError(f"cannot write to {out.parent}: {error.strerror}", "name another --out") from error
     work = out.with_name(f".{out.name}.parts")
     work.mkdir(exist_ok=True)
-    with Chatter(work / "log.txt", show=verbose) as chatter, ExitStack() as stack:
+    with Chatter(work / LOG, show=verbose) as chatter, ExitStack() as stack:
         progress = Progress(chatter.terminal)
         try:
             _predict(model, data, out, format, calibration, workers, work, progress, stack)
         except KeyboardInterrupt:
             progress.note("interrupted: the same command goes on from the cases that were scored")
             return INTERRUPTED
+        except UserError:
+            if {path.name for path in work.iterdir()} == {LOG}:
+                shutil.rmtree(work)
+            raise
     shutil.rmtree(work, ignore_errors=True)
     return DONE
 
@@ -72,9 +76,9 @@ def _predict(
     from distmed.recipe import Cluster
 
     opened = open_model(model, work)
-    if not opened.labels:
-        raise UserError(f"{model} has no diagnoses to choose from", "name a classifier that was trained on some")
     learned = _learned(calibration, opened)
+    if not opened.labels:
+        opened = _over_evaluated(opened, learned)
     cases = _cases(data, format)
     stack.enter_context(session.connected())
     session.wait_for_room(Cluster(num_workers=workers))
@@ -141,6 +145,18 @@ def _learned(calibration: Path | None, opened: Opened) -> dict[str, Any] | None:
     if values.get("model") != opened.hash:
         raise UserError(f"{path} was learned for another model", how)
     return values
+
+
+def _over_evaluated(opened: Opened, learned: dict[str, Any] | None) -> Opened:
+    """A generator has no diagnoses of its own: it chooses among those that the evaluation scored."""
+    if opened.task == "classify":
+        raise UserError(f"{opened.name} has no diagnoses to choose from", "name a classifier that was trained on some")
+    if learned is None:
+        raise UserError(
+            f"{opened.name} writes text and has no diagnoses of its own to choose from",
+            "name them by --calibration: the folder of `distmed evaluate … --calibration SPLIT` of this model",
+        )
+    return opened.over(learned["labels"], learned["label_names"])
 
 
 def _write(out: Path, found: list[dict[str, Any]]) -> None:

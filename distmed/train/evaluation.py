@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from distmed.errors import UserError, one_of
+from distmed.evaluate.figure import SMALLEST_CELL
 from distmed.evaluate.metrics import LOWER_IS_BETTER, confusion_cells, diagnosis_metrics, per_disease
 from distmed.evaluate.plots import plots
 from distmed.model.loss import plain_loss_sum
@@ -136,7 +137,8 @@ class Evaluator:
             names = self.job.label_names
             confusion = confusion_cells(scores.gold_N, predicted_N, names)
             rows = per_disease(scores.gold_N, predicted_N, names)
-            drawn = plots(scores.probabilities_NK, scores.gold_N)
+            least = 1 if self.job.recipe.tracking.log_examples else SMALLEST_CELL
+            drawn = plots(scores.probabilities_NK, scores.gold_N, least)
             logbook.log_tables.remote(state.step, confusion, rows, drawn)
         return metrics
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.evaluate.conftest import LABELS, write_cases
+from tests.evaluate.conftest import LABELS, NAMES, write_cases
 from tests.evaluate.door import Door
 
 FORMAT = ("--format", "phenopackets")
@@ -200,11 +200,29 @@ def test_predict_abstains_by_the_threshold_that_the_calibration_split_taught(doo
         assert {row["abstain"] for row in read(out)} == {abstains}
 
 
+def test_a_generator_chooses_among_the_diagnoses_of_its_evaluation(door: Door, tiny, dev, tmp_path):
+    split = write_cases(tmp_path / "split.jsonl", 40, seed=3)
+    words = ("predict", tiny("generate"), "--data", dev, "--out", tmp_path / "answers.jsonl", *FORMAT)
+    error, fix = door.refuse(*words)
+    assert "has no diagnoses of its own" in error and "--calibration" in fix
+    door.evaluate(tiny("generate"), dev, *FORMAT, "--calibration", split)
+    door.run(*words, "--calibration", door.out)
+    found = read(tmp_path / "answers.jsonl")
+    assert len(found) == 60 and {row["predicted"] for row in found} <= set(LABELS)
+    assert {row["name"] for row in found} <= set(NAMES)
+
+
+def test_a_backbone_without_a_head_has_nothing_to_choose_from(door: Door, tiny, dev):
+    error, _ = door.refuse("predict", tiny("bare"), "--data", dev, "--out", "x.csv", *FORMAT)
+    assert "has no diagnoses to choose from" in error
+
+
 def test_a_calibration_of_another_model_is_refused(door: Door, tiny, dev, tmp_path):
     (tmp_path / "calibration.json").write_text('{"model": "another", "temperature": 1, "risk_5": null}')
     words = ("predict", tiny("classify"), "--data", dev, "--out", "x.csv", *FORMAT, "--calibration", tmp_path)
     error, _ = door.refuse(*words)
     assert "was learned for another model" in error
+    assert not list(door.folder.glob(".x.csv*"))
 
 
 def test_an_ending_that_says_nothing_is_refused(door: Door, tiny, dev):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distmed.evaluate.calibration import fit_temperature, reliability, scale
+from distmed.evaluate.calibration import fit_temperature, reliability, scale, without_few
 from distmed.evaluate.sample import Sample
 
 
@@ -68,3 +68,10 @@ def test_bins_of_a_reliability_diagram():
 def test_bins_of_equal_mass_hold_equally_many(drawn):
     cases = drawn(300)
     assert [b["n"] for b in reliability(Sample(cases.probabilities_NK, cases.gold_N), by_mass=True)] == [20] * 15
+
+
+def test_of_a_bin_of_four_patients_nothing_is_told():
+    probabilities = np.array([[0.95, 0.05]] * 5 + [[0.55, 0.45]] * 4, np.float32)
+    bins = without_few(reliability(Sample(probabilities, np.zeros(9, int))))
+    assert [b["n"] for b in bins if b["n"]] == [5]
+    assert [set(b.values()) for b in bins if b["few"]] == [{None, True}]

@@ -75,6 +75,15 @@ def test_predictions_hold_scores_in_the_order_of_the_labels_and_no_text(door: Do
         assert path.is_dir() or b"finding 1" not in path.read_bytes(), path
 
 
+def test_the_text_is_told_only_to_whom_asks_for_it(door: Door, tiny, dev):
+    door.evaluate(tiny("classify"), dev, *FORMAT, "--with-text")
+    texts = pq.read_table(door.out / "predictions.parquet")["text"].to_pylist()
+    assert len(texts) == 60 and all("finding" in text and "Not found: Fever" in text for text in texts)
+    assert not any(name in text for name in NAMES for text in texts)
+    for path in (door.out / "metrics.json", door.out / "report.html"):
+        assert "Not found: Fever" not in path.read_text(), path
+
+
 def test_scores_are_those_of_plain_transformers(door: Door, tiny, dev):
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -204,7 +213,7 @@ def test_differentials_of_ddxplus_are_scored(door: Door, tiny, tmp_path):
     data = tmp_path / "ddx.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     metrics = door.evaluate(tiny("classify"), data, "--format", "ddxplus")
-    for name in ("gtpa", "gtpa_at_1", "gtpa_at_3", "gtpa_at_5", "ddr", "ddp", "ddf1", "severity_recall"):
+    for name in ("gtpa", "gtpa_at_1", "gtpa_at_3", "gtpa_at_5", "ddr", "ddp", "ddf1", "dsr", "severity_recall"):
         assert 0 <= metrics[name]["value"] <= 1, name
     # Two of three diseases of every gold differential are in the model's reach.
     assert metrics["ddr"]["value"] <= 2 / 3 + 1e-6

@@ -5,6 +5,6 @@ section `choice` of metrics.json (`choice_section`).
 """
 
 from distmed.evaluate.choice.scorer import COLUMNS, ChoiceScorer
-from distmed.evaluate.choice.section import choice_section
+from distmed.evaluate.choice.section import answers, choice_section
 
-__all__ = ["COLUMNS", "ChoiceScorer", "choice_section"]
+__all__ = ["COLUMNS", "ChoiceScorer", "answers", "choice_section"]

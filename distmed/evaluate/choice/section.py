@@ -56,22 +56,19 @@ def choice_section(table: pa.Table) -> dict[str, Any]:
     if not known:
         return {"n": 0, "unlabelled": len(rows), "letter": undefined("undefined, n=0")}
 
-    def accuracy(pick: Callable[[Row], str | None], source: str = "") -> Figure:
+    def accuracy(way: str, source: str = "") -> Figure:
         more = {"source": source} if source else {}
-        return proportion(sum(pick(row) == row["gold"] for row in known), len(known), **more)
+        return proportion(sum(WAYS[way](row) == row["gold"] for row in known), len(known), **more)
 
     golds = [row["gold"] for row in known]
     return {
         "n": len(known),
         "unlabelled": len(rows) - len(known),
         "options": sorted({len(row["candidates"]) for row in known}),
-        "letter": accuracy(lambda row: row["predicted"], f"{HARNESS}, acc of MMLU"),
-        "text": accuracy(lambda row: _best(row, row["text_loglik"]), f"{HARNESS}, acc of HEAD-QA"),
-        "text_normalized": accuracy(
-            lambda row: _best(row, np.array(row["text_loglik"]) / np.maximum(row["text_chars"], 1)),
-            f"{HARNESS}, acc_norm: log-likelihood / characters",
-        ),
-        "generated": accuracy(lambda row: row["parsed"]),
+        "letter": accuracy("letter", f"{HARNESS}, acc of MMLU"),
+        "text": accuracy("text", f"{HARNESS}, acc of HEAD-QA"),
+        "text_normalized": accuracy("text_normalized", f"{HARNESS}, acc_norm: log-likelihood / characters"),
+        "generated": accuracy("generated"),
         "unparsed": proportion(sum(row["parsed"] is None for row in known), len(known)),
         "chance": float(np.mean([1 / len(row["candidates"]) for row in known])),
         "most_frequent": max(golds.count(gold) for gold in set(golds)) / len(golds),
@@ -82,6 +79,12 @@ def choice_section(table: pa.Table) -> dict[str, Any]:
         },
         "position_bias": _position_bias([row for row in known if len(row["rotated_loglik"]) > len(row["candidates"])]),
     }
+
+
+def answers(table: pa.Table) -> dict[str, list[str | None]]:
+    """What is answered to each question in each way; None where the extractor found nothing."""
+    rows = table.select(["predicted", "candidates", "text_loglik", "text_chars", "parsed"]).to_pylist()
+    return {way: [pick(row) for row in rows] for way, pick in WAYS.items()}
 
 
 def _position_bias(rows: list[Row]) -> dict[str, Any] | None:
@@ -146,6 +149,15 @@ def _by_option(rotated_loglik: Sequence[float]) -> np.ndarray:
 
 def _best(row: Row, scores: Sequence[float] | np.ndarray) -> str:
     return str(row["candidates"][int(np.argmax(scores))])
+
+
+WAYS: dict[str, Callable[[Row], str | None]] = {
+    "letter": lambda row: row["predicted"],
+    "text": lambda row: _best(row, row["text_loglik"]),
+    "text_normalized": lambda row: _best(row, np.array(row["text_loglik"]) / np.maximum(row["text_chars"], 1)),
+    "generated": lambda row: row["parsed"],
+}
+"""The ways in which an answer is read."""
 
 
 def _tied(scores: Sequence[float]) -> bool:

@@ -42,6 +42,7 @@ def render(metrics: Metrics, speed: Mapping[str, Any] | None, errors: list[dict[
         "short": short,
         "p": p_text,
         "natural": natural,
+        "method": method_text,
     }
     environment.globals |= {"strip": strip, "word": word, "ways": WAYS, "smallest": SMALLEST_CELL}
     assets = resources.files("distmed.evaluate.report") / "templates"
@@ -165,6 +166,11 @@ def natural(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def short(hash: str | None) -> str:
     return hash[:12] if hash else "—"
+
+
+def method_text(method: str) -> str:
+    """How an interval was got, short enough for a phone; how many draws it took stands once, in the limits."""
+    return "Wilson" if method == "wilson" else re.sub(r", [\d,]+ draws", "", method)
 
 
 def p_text(p: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from distmed.evaluate.figure import SMALLEST_CELL
 from distmed.evaluate.report.chart import Frame, Series, chart, columns, nice_top
 
 DIAGONAL = ([0.0, 1.0], [0.0, 1.0])
@@ -83,7 +84,9 @@ def _pr(pr: Mapping[str, Any]) -> Plot:
 def _reliability(calibration: Mapping[str, Any]) -> Plot:
     frame = Frame("Reliability diagram", "stated confidence", "accuracy")
     before, after = calibration["before"], calibration.get("after")
-    most = max((row["n"] for row in before), default=0) or 1
+    most = max((row["n"] or 0 for row in before), default=0) or 1
+    few = sum(bool(row.get("few")) for row in before)
+    hidden = f" Bins with fewer than {SMALLEST_CELL} patients ({few}) are not shown." if few else ""
     bars = [(row["low"], row["high"], row["n"] / most) for row in before if row["n"]]
     series = [Series("perfect", "chance", *DIAGONAL), _bins("as it is", "one", before)]
     legend = [("one", "as it is")]
@@ -94,7 +97,8 @@ def _reliability(calibration: Mapping[str, Any]) -> Plot:
         "Reliability diagram",
         chart(frame, series, bars),
         [*legend, ("chance", "perfect calibration"), ("bar", "cases in the bin")],
-        "Below the diagonal the model is too sure, above it not sure enough. Bars at the bottom: cases behind each point.",
+        "Below the diagonal the model is too sure, above it not sure enough. Bars at the bottom: cases behind each point."
+        + hidden,
     )
 
 

@@ -43,6 +43,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ddr",
         "ddp",
         "ddf1",
+        "dsr",
         "severity_recall",
     ),
     "Calibration": ("ece", "ece_mass", "mce", "brier", "nll"),
@@ -102,7 +103,8 @@ WORDS: dict[str, Word] = {
     "prevalence_macro": Word("Mean prevalence", "What macro AUPRC would be by chance."),
     "ece": Word(
         "Calibration error (ECE)",
-        "Mean gap between stated confidence and accuracy, 15 bins of equal width; 0 is perfect.",
+        "Mean gap between stated confidence and accuracy, 15 bins of equal width; 0 is perfect. Few cases raise it, and its "
+        "interval: read the interval as an upper bound.",
         GUO,
     ),
     "ece_mass": Word("ECE, equal-mass bins", "The same with 15 bins of equally many cases."),
@@ -147,14 +149,17 @@ WORDS: dict[str, Word] = {
     "gtpa": Word(
         "Right one in the differential", "The true disease has a probability above 0.01 (GTPA).", DDX, percent=True
     ),
-    "gtpa_at_1": Word("GTPA@1", "The true disease ranks first.", DDX, percent=True),
-    "gtpa_at_3": Word("GTPA@3", "The true disease is among the first three.", DDX, percent=True),
-    "gtpa_at_5": Word("GTPA@5", "The true disease is among the first five.", DDX, percent=True),
+    "gtpa_at_1": Word("GTPA@1", "It is in the differential and ranks first.", DDX, percent=True),
+    "gtpa_at_3": Word("GTPA@3", "It is in the differential and among the first three.", DDX, percent=True),
+    "gtpa_at_5": Word("GTPA@5", "It is in the differential and among the first five.", DDX, percent=True),
     "ddr": Word("Differential recall", "Share of the gold differential that the model lists (DDR).", DDX),
     "ddp": Word("Differential precision", "Share of what the model lists that is in the gold differential (DDP).", DDX),
-    "ddf1": Word("Differential F1", "Harmonic mean of the two (DDF1).", DDX),
+    "ddf1": Word("Differential F1", "Harmonic mean of the two in each case, averaged (DDF1).", DDX),
+    "dsr": Word(
+        "Recall of severe diseases", "Share of the severe diseases (grade 1 or 2) that the model lists (DSR).", DDX
+    ),
     "severity_recall": Word(
-        "Severity-weighted recall", "Differential recall in which severe diseases count more.", DDX
+        "Severity-weighted recall", "Differential recall in which a disease weighs 6 minus its grade; 1 is worst."
     ),
     "letter": Word(
         "Letter, by likelihood", "The letter to which the model gives the highest probability.", percent=True

@@ -1,0 +1,76 @@
+"""What training computes at an evaluation: the same for any number of workers, and a figure for `checkpoint.best` to name."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch.distributed as dist
+
+from distmed.errors import UserError
+from distmed.evaluate.metrics import LOWER_IS_BETTER, METRICS, diagnosis_metrics
+from distmed.recipe import check
+from distmed.train.evaluation import Evaluator, Scores
+from distmed.train.preparation import _check_metric
+from distmed.train.state import Best, RunState
+
+LABELS = [f"disease {k}" for k in range(8)]
+
+
+def gathered(parts: list[Scores], monkeypatch: pytest.MonkeyPatch) -> Scores | None:
+    """What the first worker has after all workers sent theirs."""
+
+    def gather(mine: Scores, into: list[Any] | None) -> None:
+        assert into is not None and mine is parts[0]
+        into[:] = parts
+
+    monkeypatch.setattr(dist, "get_world_size", lambda: len(parts))
+    monkeypatch.setattr(dist, "gather_object", gather)
+    return Evaluator._gather(SimpleNamespace(rank=0), parts[0])  # type: ignore[arg-type]
+
+
+def part(cases: Any, members: np.ndarray) -> Scores:
+    return Scores(
+        members, cases.gold_N[members], cases.probabilities_NK[members], float(len(members)), len(cases.gold_N)
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+def test_the_figures_are_those_of_one_worker_to_the_last_digit(workers, drawn, monkeypatch):
+    cases = drawn(101)
+    order = np.random.default_rng(workers).permutation(101)
+    scores = gathered([part(cases, members) for members in np.array_split(order, workers)], monkeypatch)
+    assert scores is not None and scores.loss_sum == 101
+    subgroups = {"sex": ["female" if n % 2 else "male" for n in range(101)]}
+    alone = diagnosis_metrics(cases.probabilities_NK, cases.gold_N, LABELS, subgroups)
+    assert diagnosis_metrics(scores.probabilities_NK, scores.gold_N, LABELS, subgroups) == alone
+    assert set(METRICS) | {"diag/top1/sex=female", "diag/top1/sex=male"} == set(alone)
+
+
+def test_a_case_that_two_workers_scored_is_a_fault(drawn, monkeypatch):
+    cases = drawn(10)
+    twice = [part(cases, np.arange(6)), part(cases, np.arange(5, 10))]
+    with pytest.raises(RuntimeError, match="twice or not at all"):
+        gathered(twice, monkeypatch)
+
+
+def recipe(best: str) -> Any:
+    data = {"train": [{"source": "-"}], "eval": [{"source": "-"}]}
+    return check({"name": "x", "task": "classify", "model": {"path": "x"}, "data": data, "checkpoint": {"best": best}})
+
+
+@pytest.mark.parametrize("name", [*METRICS, "eval/loss", "diag/top1/sex=female"])
+def test_the_best_checkpoint_can_be_that_of_any_figure(name):
+    _check_metric(recipe(name))
+    held = SimpleNamespace(job=SimpleNamespace(recipe=recipe(name)))
+    for value, better in ((0.4, name in LOWER_IS_BETTER), (0.6, name not in LOWER_IS_BETTER)):
+        state = RunState(evaluation={name: value}, step=2, best=Best(0.5, 1))
+        assert Evaluator._improves(held, state) == better  # type: ignore[arg-type]
+        assert state.best == (Best(value, 2) if better else Best(0.5, 1))
+
+
+def test_a_figure_that_no_evaluation_gives_is_refused():
+    with pytest.raises(UserError, match="no evaluation gives diag/f1"):
+        _check_metric(recipe("diag/f1"))
