@@ -38,7 +38,7 @@ def trace(forward: Callable[[], Tensor], parameters: list[Tensor]) -> Traced:
         if parameter.requires_grad
     ]
     try:
-        with _LiveBytes() as live, _fused_attention():
+        with _LiveBytes() as live, _fused_attention(), _nothing_to_look_for():
             for parameter in parameters:
                 live.ignore(parameter)
             out = forward()
@@ -103,6 +103,20 @@ def _fused_attention() -> Iterator[None]:
         yield
     finally:
         F.scaled_dot_product_attention = own
+
+
+@contextmanager
+def _nothing_to_look_for() -> Iterator[None]:
+    """Without a mask transformers looks into position ids for packed cases, and on meta there is nothing to read. A batch of
+    packed cases comes with a mask."""
+    from transformers import masking_utils
+
+    own = masking_utils.find_packed_sequence_indices
+    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = own
 
 
 class _FusedAttention(torch.autograd.Function):

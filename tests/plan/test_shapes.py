@@ -104,3 +104,13 @@ def test_recomputation_keeps_a_fraction() -> None:
 def test_half_the_bytes_in_bf16() -> None:
     config = small("llama", hidden_size=64, intermediate_size=512)
     assert measured(config, "generate", bf16=True).saved < 0.65 * measured(config, "generate").saved
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2"])
+@pytest.mark.parametrize("task", ["generate", "classify"])
+def test_decoders_that_are_not_packed_are_measured_without_a_mask(model_type: str, task: str) -> None:
+    packed = recipe(task)
+    unpacked = packed.model_copy(update={"data": packed.data.model_copy(update={"packing": False})})
+    options: dict[str, Any] = {"bf16": False, "lora": None, "checkpointing": False, "seq_len": SEQ_LEN}
+    config = small(model_type, num_key_value_heads=2)
+    assert 0 < shape_of(config, unpacked, **options).saved <= shape_of(config, packed, **options).saved
