@@ -57,10 +57,14 @@ class Stored:
         )
 
     def read_into(self, out: Tensor, start: int) -> None:
-        """Elements from `start` on into the flat `out`, in its dtype, a piece at a time."""
-        piece = PIECE_BYTES // self.dtype.itemsize
-        buffer = bytearray(min(out.numel(), piece) * self.dtype.itemsize)
+        """Elements from `start` on into the flat, contiguous `out`: straight, or converted to its dtype a piece at a time."""
         with self.path.open("rb", buffering=0) as file:
+            if out.device.type == "cpu" and out.dtype == self.dtype:
+                view = out.detach().view(torch.uint8).numpy().data if out.numel() else memoryview(b"")
+                _read_at(file.fileno(), view, self.offset + start * self.dtype.itemsize, self.path)
+                return
+            piece = PIECE_BYTES // self.dtype.itemsize
+            buffer = bytearray(min(out.numel(), piece) * self.dtype.itemsize)
             for first in range(0, out.numel(), piece):
                 count = min(piece, out.numel() - first)
                 view = memoryview(buffer)[: count * self.dtype.itemsize]
@@ -161,29 +165,53 @@ def partition(
             if bare is None:
                 continue
             if id(bare) not in made:
-                empty = torch.empty(bare.shape, dtype=dtype, device=init.local_device)
-                made[id(bare)] = nn.Parameter(empty, bare.requires_grad)
+                # A shape over a single element, until it is known what this worker keeps.
+                single = torch.empty((), dtype=dtype, device=init.local_device)
+                made[id(bare)] = nn.Parameter(single.expand(bare.shape), bare.requires_grad)
                 called = names[id(bare)]
                 tensor = next((source[name] for name in called if name in source), None)
                 found.append((made[id(bare)], tensor))
                 if tensor is None:
                     fresh.add(called[0])
             module._parameters[key] = made[id(bare)]
-        if any(tensor is None or tensor.numel < parameter.numel() for parameter, tensor in found):
+        anew = any(tensor is None or tensor.numel < parameter.numel() for parameter, tensor in found)
+        if anew:
+            for parameter, _ in found:
+                parameter.data = torch.empty_like(parameter, memory_format=torch.contiguous_format)
             with torch.no_grad():
                 hf._init_weights(module)
         for parameter, tensor in found:
             init._convert_to_deepspeed_param(parameter)
             if tensor is not None:
-                _fill(parameter, tensor)
+                _fill(parameter, tensor, init, whole=anew)
             parameter.partition()  # type: ignore[attr-defined]
     return fresh
 
 
-def _fill(parameter: Any, tensor: Stored) -> None:
-    """Read what this worker will keep; the rest of the tensor is never touched."""
+def _fill(parameter: Any, tensor: Stored, init: Any, *, whole: bool) -> None:
+    """Read what this worker will keep; the rest of the tensor is never touched.
+
+    `whole`: into the parameter, which has all its elements already. Else into a partition of its own where DeepSpeed keeps
+    it in plain memory: made here, because its own way needs the whole tensor beside it.
+    """
     run = -(-parameter.ds_numel // parameter.ds_zero_partition_world_size)
     start = min(run * parameter.ds_zero_partition_rank, tensor.numel)
     stop = min(start + run, tensor.numel)
-    with torch.no_grad():
-        tensor.read_into(parameter.data.view(-1)[start:stop], start)
+    plain = init.zero_param_process_group is None and not init.quantized_nontrainable_weights
+    if whole or not plain or init.remote_device == "nvme":
+        if not whole:
+            parameter.data = torch.empty_like(parameter, memory_format=torch.contiguous_format)
+        with torch.no_grad():
+            tensor.read_into(parameter.data.view(-1)[start:stop], start)
+        return
+    from deepspeed.accelerator import get_accelerator
+    from deepspeed.runtime.zero.partition_parameters import PartitionedParamStatus
+
+    place = init.local_device if parameter.ds_persist else init.remote_device
+    kept: Any = torch.empty(run, dtype=parameter.dtype, device=place)
+    if init.pin_memory and kept.device.type == "cpu":
+        kept = get_accelerator().pin_memory(kept)
+    tensor.read_into(kept[: stop - start], start)
+    kept[stop - start :].zero_()
+    kept.ds_numel, kept.status, kept.final_location = run, PartitionedParamStatus.AVAILABLE, None
+    parameter.ds_tensor, parameter.ds_numel_aligned = kept, run * parameter.ds_zero_partition_world_size

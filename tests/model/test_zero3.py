@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from distmed.model.streaming import stored_tensors
 from distmed.recipe import Recipe
 
 pytestmark = pytest.mark.slow
@@ -84,6 +85,17 @@ def test_two_workers_hold_half_of_the_model_each(name: str, partitioned: dict[st
     for seen in partitioned[name]:
         assert seen["whole"] == 0
         assert seen["held"] == pytest.approx(seen["elements"] / 2, rel=0.01)
+
+
+def test_two_workers_read_each_byte_of_the_weights_once(
+    recipes: dict[str, Recipe], partitioned: dict[str, list[Seen]]
+) -> None:
+    stored = stored_tensors(Path(recipes["tied"].model.path))
+    assert stored is not None
+    wanted = sum(tensor.numel * tensor.dtype.itemsize for tensor in stored.values())
+    halves = [seen["read"] for seen in partitioned["tied"]]
+    assert sum(halves) == wanted
+    assert halves[0] == pytest.approx(wanted / 2, rel=0.01)
 
 
 def test_fresh_weights_do_not_depend_on_the_world_size(

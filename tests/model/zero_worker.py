@@ -32,7 +32,7 @@ def run(values: dict[str, Any], stage: int, rank: int, world_size: int) -> dict[
     import torch
     from deepspeed.utils import safe_get_full_grad
 
-    from distmed.model import head
+    from distmed.model import head, streaming
     from distmed.model.candidates import plant, score
     from distmed.model.groups import parameter_groups
     from distmed.model.load import load_model
@@ -50,12 +50,22 @@ def run(values: dict[str, Any], stage: int, rank: int, world_size: int) -> dict[
         "steps_per_print": 10**9,
     }
     labels = ["a", "b", "c"]
+    read: list[int] = []
+    own = streaming._read_at
+
+    def counted(file: int, into: memoryview, offset: int, path: Path) -> None:
+        read.append(len(into))
+        own(file, into, offset, path)
+
+    streaming._read_at = counted
     model = load_model(recipe, recipe.model.path, labels, labels, config, torch.device("cpu"))
+    streaming._read_at = own
     parameters = dict(model.named_parameters())
     seen: dict[str, Any] = {
         "elements": sum(getattr(p, "ds_numel", p.numel()) for p in parameters.values()),
         "held": sum(p.ds_tensor.numel() if hasattr(p, "ds_id") else p.numel() for p in parameters.values()),
         "whole": sum(p.numel() for p in parameters.values()),
+        "read": sum(read),
         "fresh": {},
     }
     digest = hashlib.sha256()
