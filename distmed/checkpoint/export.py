@@ -19,7 +19,7 @@ import torch
 from distmed.checkpoint.folder import verify
 from distmed.checkpoint.marker import CorruptCheckpointError
 from distmed.checkpoint.read import Checkpoint
-from distmed.checkpoint.storage import Storage, disk_full, is_disk_full
+from distmed.checkpoint.storage import Storage, is_disk_full
 from distmed.checkpoint.tensors import Entry, TensorFile, write_tensors
 from distmed.checkpoint.weights import Output, adapter_outputs, config_of, outputs, without_wrapper
 from distmed.errors import UserError
@@ -30,7 +30,6 @@ DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat
 _MADE_BY = "distmed"
 # What loads and describes a model beside its weights: configuration, tokenizer, templates, code, terms.
 _CARRIED = (
-    "config.json",
     "generation_config.json",
     "preprocessor_config.json",
     "tokenizer*",
@@ -58,14 +57,15 @@ def export(
     lora_scale: float | None = None,
     rename: Callable[[str], str] = without_wrapper,
     filesystem: Any = None,
+    add: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Write the weights of `checkpoint` as a Hugging Face folder `out`, with configuration and tokenizer from `base`.
 
     Floating weights are the fp32 masters cast to `dtype`. `config` overrides keys of config.json (architectures,
     labels). `lora_scale` (alpha / rank) is needed where there are adapters, which are merged. `rename` gives the
-    Hugging Face name of a parameter. `out` appears when everything is in it; a former export is replaced, any other
-    folder with something in it is refused. Raises UserError for that, for a damaged checkpoint, a frozen weight that
-    is nowhere, and a full disk.
+    Hugging Face name of a parameter. `add` writes what else belongs into the folder. `out` appears when everything is in
+    it; a former export is replaced, any other folder with something in it is refused. Raises UserError for that, for a
+    damaged checkpoint, a frozen weight that is nowhere, and a disk that is full or has no room for it.
     """
     where = Storage.at(checkpoint, filesystem)
     wrong = verify(where)
@@ -78,13 +78,15 @@ def export(
         with Checkpoint(where) as opened, _appearing(out) as folder:
             tied = bool(settings.get("tie_word_embeddings", False))
             found = outputs(opened, base, DTYPES[dtype], rename, tied=tied, lora_scale=lora_scale)
+            _check_room(out, found)
             _write_shards(folder, _shards(found, max_shard_bytes), where.name)
             _carry(base, folder)
+            add(folder)
             (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         if not is_disk_full(error):
             raise
-        raise disk_full(Storage.at(out.parent), "the exported model") from error
+        raise _no_room(out, "the disk is full") from error
 
 
 def export_adapters(
@@ -110,12 +112,26 @@ def export_adapters(
             found = adapter_outputs(opened, base, DTYPES[dtype])
             if not any(".lora_" in output.name for output in found):
                 raise UserError(f"{where} has no adapters", "export the whole model, without --adapters")
+            _check_room(out, found)
             _write_file(folder / "adapter_model.safetensors", found, where.name)
             (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         if not is_disk_full(error):
             raise
-        raise disk_full(Storage.at(out.parent), "the exported adapters") from error
+        raise _no_room(out, "the disk is full") from error
+
+
+def _check_room(out: Path, found: list[Output]) -> None:
+    """A former export goes only when the new one is there, so its room does not count."""
+    needs, free = sum(_entry(output).bytes for output in found), shutil.disk_usage(out.parent).free
+    if needs > free:
+        raise _no_room(out, f"{needs / GIGABYTE:.1f} GB are needed, {free / GIGABYTE:.1f} are free")
+
+
+def _no_room(out: Path, why: str) -> UserError:
+    return UserError(
+        f"no space left for {out}: {why}; nothing of it is left", "free some, or name an --out on a larger disk"
+    )
 
 
 def _shards(found: list[Output], max_bytes: int) -> list[list[Output]]:
@@ -189,8 +205,8 @@ def _is_ours(shard: Path) -> bool:
 def _appearing(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its name only when the block ends well, and is removed when it does not."""
     out.parent.mkdir(parents=True, exist_ok=True)
+    _clear_killed(out)
     partial, former = (out.with_name(f".{out.name}.{os.getpid()}.{what}") for what in ("partial", "former"))
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial
@@ -200,3 +216,21 @@ def _appearing(out: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def _clear_killed(out: Path) -> None:
+    """Remove what exports to `out` left that were killed, and could not remove it themselves."""
+    for left in out.parent.glob(f".{out.name}.*.partial"):
+        owner = left.name.removesuffix(".partial").rpartition(".")[2]
+        if owner.isdigit() and not _runs(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()

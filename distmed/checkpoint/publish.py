@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
+from distmed.checkpoint.card import card_of_checkpoint
 from distmed.checkpoint.export import GIGABYTE, Dtype, export, export_adapters
-from distmed.checkpoint.folder import newest_complete, parse
+from distmed.checkpoint.folder import newest_complete, parse, why_incomplete
 from distmed.checkpoint.read import Checkpoint
 from distmed.checkpoint.weights import without_wrapper
 from distmed.errors import UserError
@@ -40,8 +41,12 @@ def export_checkpoint(
     `dtype`: that of training if None. `adapters`: these alone, for peft, instead of merged into the model. Raises UserError
     for a damaged checkpoint, a base folder that is gone, or a full disk.
     """
+    wrong = why_incomplete(checkpoint)
+    if wrong:
+        raise UserError(f"{checkpoint} is no whole checkpoint: {wrong}", "export an older checkpoint of the run")
     with Checkpoint(checkpoint) as opened:
-        model = opened.markers[0].state["model"]
+        state = opened.markers[0].state
+        model = state["model"]
         names = list(opened.parameters)
     base = Path(model["folder"])
     if not base.is_dir():
@@ -60,8 +65,15 @@ def export_checkpoint(
         max_shard_bytes=max_shard_bytes,
         config=model["config"],
         lora_scale=model["lora_scale"],
+        add=lambda folder: _describe(folder, base, checkpoint, state),
     )
-    load_tokenizer(base).save_pretrained(str(out))
+
+
+def _describe(folder: Path, base: Path, checkpoint: str | Path, state: dict[str, Any]) -> None:
+    load_tokenizer(base).save_pretrained(str(folder))
+    text = None if "://" in str(checkpoint) else card_of_checkpoint(Path(checkpoint), state)
+    if text is not None:
+        (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def known_dtype(name: str | None) -> Dtype | None:

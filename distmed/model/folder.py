@@ -111,14 +111,16 @@ def _download(model: Model) -> Path:
     except GatedRepoError as error:
         raise UserError(
             f"{model.path} is gated, and this account may not read it",
-            f"ask for access at https://huggingface.co/{model.path}, then set HF_TOKEN",
+            f"ask for access at https://huggingface.co/{model.path}, then log in: `hf auth login`, or set HF_TOKEN",
         ) from error
     except RevisionNotFoundError as error:
         raise UserError(
             f"{model.path} has no revision {model.revision}", "name a branch, tag or commit it has"
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(missing, "check the spelling; a private model needs HF_TOKEN") from error
+        raise UserError(
+            missing, "check the spelling; for a private model log in: `hf auth login`, or set HF_TOKEN"
+        ) from error
     except OSError as error:
         # Offline, or the network failed: huggingface_hub derives all of those from OSError.
         raise UserError(

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distmed.checkpoint.export import export
+from distmed.cli import main
 from distmed.errors import UserError
 
 from . import make
@@ -148,6 +155,60 @@ def test_an_export_cut_short_leaves_nothing(
     with pytest.raises((KeyboardInterrupt, UserError)):
         export(checkpoint, tmp_path / "models" / "out", base)
     assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_an_export_that_is_killed_leaves_nothing_that_looks_whole(tmp_path: Path, base: Path) -> None:
+    checkpoint = make.write(tmp_path, 10)
+    out = tmp_path / "models" / "out"
+    code = f"""
+import os, signal
+from pathlib import Path
+from distmed.checkpoint.export import export
+from distmed.cli import main
+export({str(checkpoint)!r}, Path({str(out)!r}), Path({str(base)!r}), add=lambda _: os.kill(os.getpid(), signal.SIGKILL))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
+    assert not out.exists()
+    (left,) = out.parent.iterdir()
+    assert left.name.startswith(".out.")
+    assert not (left / "config.json").exists()
+    export(checkpoint, out, base)
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_an_export_without_room_is_refused_before_it_begins(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = make.write(tmp_path, 10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(UserError, match=r"no space left for .*out: 0\.0 GB are needed") as caught:
+        export(checkpoint, tmp_path / "models" / "out", base)
+    assert "--out" in caught.value.hint
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "what"),
+    [
+        ("rank-00002-of-00002.json", "1 of 2 markers missing"),
+        ("rank-00002-of-00002.safetensors", "rank-00002-of-00002.safetensors has 0 of"),
+        ("rank-0000", "no marker"),
+    ],
+)
+def test_an_incomplete_checkpoint_is_told_at_the_door(
+    missing: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = Path(make.write(tmp_path, 10))
+    for path in checkpoint.glob(f"{missing}*"):
+        path.unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(checkpoint), "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    error, fix = capsys.readouterr().err.strip().splitlines()
+    assert what in error
+    assert "older checkpoint" in fix
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_former_export_is_replaced_and_anything_else_refused(tmp_path: Path, base: Path) -> None:

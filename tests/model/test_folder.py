@@ -51,6 +51,25 @@ def test_a_hub_id_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_pa
     refused("neither a folder nor", "spelling", "no body/*")
 
 
+def test_a_model_that_asks_for_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gated: it is there, and not for this account; private, or not there: the hub tells no difference."""
+    import httpx
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    answer = httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co/meta/llama"))
+    for kind, what in (
+        (GatedRepoError, "is gated, and this account may not read it"),
+        (RepositoryNotFoundError, "neither"),
+    ):
+
+        def refuse(*_: Any, kind: Any = kind, **__: Any) -> None:
+            raise kind("no", response=answer)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+        refused(what, "hf auth login", "meta/llama")
+
+
 def test_no_tokenizer(saved: Make) -> None:
     folder = saved("llama")
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -91,7 +110,7 @@ def test_truncated_weights(saved: Make) -> None:
     refused("no safetensors file", "fetch the model again", folder)
 
 
-def test_a_shard_that_the_index_names_is_missing(saved: Make) -> None:
+def test_a_shard_that_the_index_names_is_truncated_or_missing(saved: Make) -> None:
     folder = saved("llama")
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -102,7 +121,10 @@ def test_a_shard_that_the_index_names_is_missing(saved: Make) -> None:
     index = {"weight_map": {name: file for file, members in parts.items() for name in members}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert check(folder).model_type == "llama"
-    (folder / "model-00002-of-00002.safetensors").unlink()
+    second = folder / "model-00002-of-00002.safetensors"
+    second.write_bytes(second.read_bytes()[:-10])
+    refused("model-00002-of-00002.safetensors is truncated", "fetch the model again", folder)
+    second.unlink()
     refused("model-00002-of-00002.safetensors is missing", "fetch the model again", folder)
 
 

@@ -1,0 +1,101 @@
+"""The model card: what the exported model is, on what it was trained, how good it is and for what it must not be used.
+
+A recipe and what is known of its run flow in, the text of README.md flows out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template
+
+from distmed import __version__
+from distmed.recipe import Recipe, Source, load_recipe
+
+CARD = Template(
+    """\
+---
+library_name: transformers
+tags: [distmed, medical]
+---
+
+# {{ recipe.name }}
+
+{% if recipe.task == "classify" %}A classifier over {{ labels }} diagnoses{% else %}A generator of answers{% endif %},
+trained from `{{ recipe.model.path }}` ({{ recipe.model.init }} weights) by distmed {{ version }}
+with DeepSpeed `{{ recipe.deepspeed }}` in {{ recipe.train.precision }}.
+
+## Intended use
+
+Research on diagnostic models. It is not a medical device, and no diagnosis or treatment may rest on its answer. It was measured
+on the cases below and on no others; expect it to be worse where patients, wording or prevalence differ.
+
+## Data
+
+| | source | format | cases |
+| --- | --- | --- | --- |
+{% for source, cases in train %}| train | `{{ source.source }}` | {{ source.format }} | {{ cases }} |
+{% endfor %}{% for source, cases in evaluation %}| eval | `{{ source.source }}` | {{ source.format }} | {{ cases }} |
+{% endfor %}
+## Metrics
+
+{% if best %}The exported weights are those of step {{ best.step }}, the best by
+`{{ recipe.checkpoint.best }}` = {{ "%.4f"|format(best.value) }} on the eval cases; a figure chosen as the best of several
+evaluations is optimistic. At the last step:
+{% elif step %}The exported weights are those of step {{ step }}. At the last evaluation before it:
+{% endif %}
+| metric | value |
+| --- | --- |
+{% for name, value in metrics %}| `{{ name }}` | {{ "%.4f"|format(value) }} |
+{% endfor %}
+## Recipe
+
+```yaml
+{{ recipe.to_yaml() }}```
+""",
+    keep_trailing_newline=True,
+)
+
+
+def card(
+    recipe: Recipe,
+    *,
+    labels: int,
+    best: dict[str, Any] | None,
+    metrics: dict[str, float],
+    train_cases: list[int] | None = None,
+    eval_cases: list[int] | None = None,
+    step: int | None = None,
+) -> str:
+    """`best`: the evaluation whose weights these are, by `step` and `value`; `step`: theirs, where no evaluation chose them.
+
+    Numbers of cases are left out where they are not known.
+    """
+    return CARD.render(
+        recipe=recipe,
+        version=__version__,
+        labels=labels,
+        train=_with(recipe.data.train, train_cases),
+        evaluation=_with(recipe.data.eval, eval_cases),
+        best=best,
+        metrics=sorted(metrics.items()),
+        step=step,
+    )
+
+
+def _with(sources: list[Source], cases: list[int] | None) -> list[tuple[Source, int | str]]:
+    return [(source, cases[number] if cases else "") for number, source in enumerate(sources)]
+
+
+def card_of_checkpoint(folder: Path, state: dict[str, Any]) -> str | None:
+    """The card of a checkpoint in its run's folder, None where the recipe is not beside it.
+
+    `state`: what the run wrote into the checkpoint.
+    """
+    path = folder.resolve().parent.parent / "recipe.yaml"
+    if not path.is_file() or "run" not in state:
+        return None
+    run = state["run"]
+    labels = len(state["model"]["config"].get("id2label") or {})
+    return card(load_recipe(path), labels=labels, best=None, metrics=run.get("evaluation") or {}, step=run["step"])

@@ -1,0 +1,62 @@
+"""An export by hand has a model card too: data, recipe, evidence, intended use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from distmed.checkpoint.publish import export_checkpoint
+from distmed.model.builtin import make_tiny_llama, tiny_llama_config
+from distmed.recipe import check
+from tests.checkpoint import make
+
+RECIPE = {
+    "name": "carded",
+    "task": "generate",
+    "model": {"path": "builtin:tiny-llama", "init": "random"},
+    "data": {"train": [{"source": "medquad.jsonl", "format": "medquad"}]},
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> str:
+    make_tiny_llama(tmp_path / "base", ["fever and cough"], vocab_size=300)
+    config = tiny_llama_config(vocab_size=300)
+    network = LlamaForCausalLM(config)
+    model = {
+        "folder": str(tmp_path / "base"),
+        "dtype": "float32",
+        "config": {**config.to_dict(), "architectures": ["LlamaForCausalLM"]},
+        "lora": None,
+        "lora_scale": None,
+    }
+    return make.write(
+        tmp_path / "run" / "checkpoints",
+        10,
+        trained={f"hf.{name}": parameter.detach() for name, parameter in network.named_parameters()},
+        state={"model": model, "run": {"step": 10, "evaluation": {"eval/loss": 1.25}}},
+    )
+
+
+@torch.no_grad()
+def test_an_export_by_hand_has_a_card(checkpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "run" / "recipe.yaml").write_text(check(RECIPE).to_yaml())
+    export_checkpoint(checkpoint, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    for words in (
+        "## Intended use",
+        "not a medical device",
+        "`medquad.jsonl`",
+        "those of step 10",
+        "`eval/loss` | 1.2500",
+    ):
+        assert words in card
+    assert "name: carded" in card
+
+
+def test_a_checkpoint_without_its_run_has_none(checkpoint: str, tmp_path: Path) -> None:
+    export_checkpoint(checkpoint, tmp_path / "out")
+    assert not (tmp_path / "out" / "README.md").exists()
