@@ -158,8 +158,12 @@ class Train(Section):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto: bf16 where the hardware multiplies it (GPU, AMX, AVX512-BF16), else fp32."
     )
-    activation_checkpointing: bool = Field(
-        False, description="Recompute activations in the backward pass to save memory."
+    activation_checkpointing: bool | Literal["offload"] = Field(
+        False, description="Recompute activations in the backward pass; offload: and keep what is left in host memory."
+    )
+    mlp_tiles: PositiveInt = Field(
+        1,
+        description="Parts of a micro-batch's tokens that a decoder's MLP computes one after the other, to save memory.",
     )
     loss: Literal["cross_entropy", "focal", "logit_adjusted"] = Field(
         "cross_entropy", description="For classify; focal: arXiv:1708.02002, logit_adjusted: arXiv:2007.07314."

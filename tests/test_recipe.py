@@ -35,7 +35,8 @@ optimizer.warmup optimizer.weight_decay
 task
 tracking.group tracking.log_examples tracking.project tracking.tags tracking.wandb
 train.activation_checkpointing train.epochs train.eval_every train.focal_gamma train.global_batch
-train.label_smoothing train.linear_floor train.log_every train.loss train.max_steps train.micro_batch train.precision
+train.label_smoothing train.linear_floor train.log_every train.loss train.max_steps train.micro_batch train.mlp_tiles
+train.precision
 train.profile
 train.seed
 tune

@@ -6,6 +6,7 @@ always called as modules, because the hooks that gather their parameters under Z
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from distmed.model.candidates import Tree
 from distmed.model.families import FAMILIES, Family
 from distmed.model.head import Targets, with_loss
 from distmed.model.kernels import FLEX, computing_by, cumulative_lengths, flex_mask, in_one_row
+from distmed.model.recompute import offloaded
 
 if TYPE_CHECKING:
     from distmed.model.sequence import Sharing
@@ -29,7 +31,7 @@ class Diagnoser(nn.Module):
     """Wraps `hf`: an AutoModelForSequenceClassification (classify) or AutoModelForCausalLM (generate), or LoRA on it.
 
     `fresh` names the parameters of the classification head that no checkpoint gave values to. `sharing`: with the workers
-    that train on parts of the same sequences, if there are any.
+    that train on parts of the same sequences, if there are any; `offloads`: what waits for the backward pass, to the host.
     """
 
     def __init__(self, hf: Any, fresh: frozenset[str] = frozenset()) -> None:
@@ -37,6 +39,7 @@ class Diagnoser(nn.Module):
         self.hf = hf
         self.fresh = fresh
         self.sharing: Sharing | None = None
+        self.offloads = False
         self.family: Family | None = FAMILIES.get(self.network.config.model_type)
         self.gives_losses = self.family is not None and with_loss(self.network)
 
@@ -99,7 +102,8 @@ class Diagnoser(nn.Module):
                 options["position_ids"] = columns_L.expand_as(input_ids_BL)
             options["position_ids"] = sharing.tokens(options["position_ids"])
             input_ids_BL = sharing.tokens(input_ids_BL)
-        return backbone(input_ids=input_ids_BL, **options).last_hidden_state
+        with offloaded() if self.offloads and torch.is_grad_enabled() else nullcontext():
+            return backbone(input_ids=input_ids_BL, **options).last_hidden_state
 
     def _masks(self, batch: MicroBatch | Tree, family: Family, one_case_a_row: bool) -> Any:
         """One mask or, where layers differ, a mapping from their type to theirs."""

@@ -17,6 +17,7 @@ from distmed.model.folder import weight_files
 from distmed.model.kernels import use_kernel
 from distmed.model.lora import freeze, with_lora
 from distmed.model.quantize import fill_quantized
+from distmed.model.recompute import tile_mlps
 from distmed.model.streaming import partition, places, stored_tensors, without_data
 from distmed.recipe import Recipe
 
@@ -102,6 +103,8 @@ def load_model(
     use_kernel(hf, recipe.model.attention)
     if recipe.train.activation_checkpointing:
         hf.gradient_checkpointing_enable({"use_reentrant": False})
+    if recipe.train.mlp_tiles > 1:
+        tile_mlps(hf, recipe.train.mlp_tiles)
     if recipe.model.lora:
         head = _outside_backbone(hf) if classify else set()
         hf = with_lora(hf, recipe.model.lora, trained_in_full=head | fresh)
@@ -109,7 +112,9 @@ def load_model(
     if recipe.model.freeze:
         freeze(hf, recipe.model.freeze)
     del alive
-    return Diagnoser(hf if partitioned else hf.to(device), frozenset(f"hf.{name}" for name in fresh))
+    model = Diagnoser(hf if partitioned else hf.to(device), frozenset(f"hf.{name}" for name in fresh))
+    model.offloads = recipe.train.activation_checkpointing == "offload"
+    return model
 
 
 def _partitioned(

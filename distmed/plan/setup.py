@@ -74,7 +74,7 @@ def setup_of(recipe: Recipe, config: dict[str, Any], machine: Machine) -> Setup:
         micro_batch=recipe.train.micro_batch,
         global_batch=recipe.train.global_batch,
         seq_len=recipe.data.seq_len,
-        checkpointing=recipe.train.activation_checkpointing,
+        checkpointing=bool(recipe.train.activation_checkpointing),
         lora=recipe.model.lora,
         hpz=int(zero.get("zero_hpz_partition_size", 1)),
         overlap=bool(zero.get("overlap_comm", False)),

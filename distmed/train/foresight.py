@@ -71,7 +71,12 @@ def refuse_hopeless(job: Job) -> str | None:
 
 def _saves_unseen(recipe: Recipe) -> bool:
     """Whether the run saves memory in ways that the plan does not count yet, so that it would refuse what fits."""
-    return recipe.model.quantize is not None or recipe.cluster.sequence_parallel > 1
+    return (
+        recipe.model.quantize is not None
+        or recipe.cluster.sequence_parallel > 1
+        or recipe.train.mlp_tiles > 1
+        or recipe.train.activation_checkpointing == "offload"
+    )
 
 
 def this_host(workers: int, *, nodes: int = 1, bf16: bool = False) -> Machine:

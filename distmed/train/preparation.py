@@ -158,6 +158,12 @@ def _open_model(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> tuple[Model
             f"cluster.sequence_parallel was not tested with {facts.model_type} models",
             "set cluster.sequence_parallel=1",
         )
+    family = FAMILIES.get(facts.model_type)
+    if recipe.train.mlp_tiles > 1 and (family is None or not family.causal):
+        raise UserError(
+            f"train.mlp_tiles was tested with decoders only, and this is a {facts.model_type} model",
+            "set train.mlp_tiles=1",
+        )
     if facts.heads % sharers:
         raise UserError(
             f"cluster.sequence_parallel={sharers} does not divide the {facts.heads} key-value heads of {facts.folder}",

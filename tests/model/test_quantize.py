@@ -77,6 +77,10 @@ def test_only_the_backbones_linear_layers_are_packed(saved: Make, recipe: Make) 
     assert len(packed) == 3 * 7 and not any("score" in name for name in packed)
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert names == [name for name, parameter in plain.named_parameters() if parameter.requires_grad]
+    layers = [f"{name}.{part}" for name in packed for part in ("codes", "scales", "nested")]
+    held = sum(model.get_parameter(name).nbytes for name in layers)
+    in_bf16 = sum(2 * plain.get_parameter(f"{name}.weight").numel() for name in packed)
+    assert held < 0.28 * in_bf16
     counted, known = FlopCount(model, 16), FlopCount(plain, 16)
     assert counted.weights == known.weights
 

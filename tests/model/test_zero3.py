@@ -61,6 +61,7 @@ def recipes(tiny_llama: Path, saved: Make, recipe: Make) -> dict[str, Recipe]:
         "llama": recipe(tied),
         "tied": recipe(tied, "generate"),
         "recomputed": recipe(tied, "generate", train={"activation_checkpointing": True}),
+        "tiled": recipe(tied, "generate", train={"activation_checkpointing": "offload", "mlp_tiles": 3}),
         "lora": recipe(tied, lora={"rank": 2}),
         "dora": recipe(tied, lora={"rank": 2, "dora": True}),
     }
@@ -78,6 +79,21 @@ def partitioned(recipes: dict[str, Recipe], tmp_path_factory: pytest.TempPathFac
     """Two workers under ZeRO-3."""
     ran = start([(recipe, 3) for recipe in recipes.values()], 2, tmp_path_factory.mktemp("partitioned"))
     return dict(zip(recipes, ran, strict=True))
+
+
+@pytest.mark.parametrize("name", ["lora", "dora"])
+def test_with_adapters_what_a_worker_holds_falls_from_one_worker_to_two(
+    name: str, plain: dict[str, Seen], partitioned: dict[str, list[Seen]]
+) -> None:
+    alone = plain[name]
+    assert alone["held_in_training"] == alone["elements"]
+    for seen in partitioned[name]:
+        assert seen["elements"] == alone["elements"]
+        assert seen["held_in_training"] == pytest.approx(alone["elements"] / 2, rel=0.01)
+        # Two moments of what is trained, and nothing of the frozen base.
+        assert seen["stepped"] == pytest.approx(alone["stepped"] / 2, rel=0.02)
+        assert alone["stepped"] == pytest.approx(2 * alone["trained"], rel=0.01)
+        assert alone["trained"] < 0.2 * alone["elements"]
 
 
 @pytest.mark.parametrize("name", ["random", "llama", "bert"])
@@ -122,13 +138,19 @@ def test_a_fresh_head_is_the_same_proper_one_everywhere(
     assert [seen["hash"] for seen in partitioned[name]] == [plain[name]["hash"]] * 2
 
 
-@pytest.mark.parametrize("name", ["roberta", "bert", "llama", "tied", "recomputed", "lora", "dora"])
+@pytest.mark.parametrize("name", ["roberta", "bert", "llama", "tied", "recomputed", "tiled", "lora", "dora"])
 def test_partitioned_models_train_as_whole_ones(
     name: str, plain: dict[str, Seen], partitioned: dict[str, list[Seen]]
 ) -> None:
     for seen in partitioned[name]:
         assert seen["losses"] == pytest.approx(plain[name]["losses"], rel=1e-5)
         assert seen["grad_norms"] == pytest.approx(plain[name]["grad_norms"], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["recomputed", "tiled"])
+def test_activations_that_are_not_kept_change_nothing(name: str, plain: dict[str, Seen]) -> None:
+    assert plain[name]["losses"] == pytest.approx(plain["tied"]["losses"], rel=1e-5)
+    assert plain[name]["grad_norms"] == pytest.approx(plain["tied"]["grad_norms"], rel=1e-5, abs=1e-7)
 
 
 def test_candidate_answers_score_the_same_on_workers_with_unequally_many(

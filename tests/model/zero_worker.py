@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def run(values: dict[str, Any], stage: int, rank: int, world_size: int) -> dict[
     parameters = dict(model.named_parameters())
     seen: dict[str, Any] = {
         "elements": sum(getattr(p, "ds_numel", p.numel()) for p in parameters.values()),
-        "held": sum(p.ds_tensor.numel() if hasattr(p, "ds_id") else p.numel() for p in parameters.values()),
+        "held": held(parameters.values()),
+        "trained": sum(getattr(p, "ds_numel", p.numel()) for p in parameters.values() if p.requires_grad),
         "whole": sum(p.numel() for p in parameters.values()),
         "read": sum(read),
         "fresh": {},
@@ -78,6 +80,8 @@ def run(values: dict[str, Any], stage: int, rank: int, world_size: int) -> dict[
 
     optimizer = torch.optim.AdamW(parameter_groups(model, recipe.optimizer))
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+    # Adapters are partitioned when the engine is made.
+    seen["held_in_training"] = held(parameters.values())
     engine.train()
     cases = [[5, 17, 23, 9, 40, 12], [60, 8], [33, 34, 35, 36, 37], [50, 51, 52]]
     items = [Item(np.array(ids, dtype=np.int32), 1, n % 3, 1.0, str(n), n) for n, ids in enumerate(cases)]
@@ -92,12 +96,20 @@ def run(values: dict[str, Any], stage: int, rank: int, world_size: int) -> dict[
             seen["grad_norms"] = {name: g.norm().item() for name, g in grads.items()}
         engine.step()
         seen["losses"].append(loss.item())
+    seen["stepped"] = sum(
+        value.numel() for state in optimizer.state.values() for value in state.values() if value.numel() > 1
+    )
     if generate:
         engine.eval()
         trees = plant(cases[: rank + 1], [[[7, 8], [9]]] * (rank + 1), rows=1, max_length=16, pad_id=0)
         log_p_NK, _ = score(engine, trees, (rank + 1, 2), torch.device("cpu"), passes=world_size)
         seen["log_p"] = log_p_NK[0].tolist()
     return seen
+
+
+def held(parameters: Iterable[Any]) -> int:
+    """Elements that lie on this worker."""
+    return sum(p.ds_tensor.numel() if hasattr(p, "ds_id") else p.numel() for p in parameters)
 
 
 if __name__ == "__main__":

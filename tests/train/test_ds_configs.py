@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from distmed import shipped
 from distmed.model.builtin import make_tiny_llama, tiny_llama_config
 from distmed.train.abilities import has_libaio
 
@@ -63,6 +64,11 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, A
     # Compiled by one process first: two would compile them against each other.
     found = run(folder, 1, OFFLOADED)
     return found | run(folder, 2, PLAIN)
+
+
+def test_every_file_is_here() -> None:
+    files = {path.stem for path in shipped.folder("ds_configs").glob("*.json")}
+    assert files == {*PLAIN, "zero3_offload", "zero3_nvme"}
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *OFFLOADED])
