@@ -39,6 +39,8 @@ def subgroup_figures(
     values = np.array([UNKNOWN if value is None else value for value in value_N], dtype=object)
     groups: list[dict[str, Any]] = []
     estimates: dict[str, list[tuple[str, float, Floats]]] = {name: [] for name in MEASURES}
+    # A subgroup that is one paper or patient never varies over the draws: the fewest of any decide on the interval.
+    fewest = len(set(clusters))
     for value in sorted(set(values.tolist())):
         member = np.flatnonzero(values == value)
         if len(member) < SMALLEST_CELL and not small_cells:
@@ -46,12 +48,14 @@ def subgroup_figures(
             groups.append({"value": value, "n": None, "suppressed": True, **hidden})
             continue
         sample = Sample(probabilities_NK[member], gold_N[member])
-        row, drawn = _figures(sample, weights_BN[:, member], len({clusters[i] for i in member.tolist()}))
+        own = len({clusters[i] for i in member.tolist()})
+        fewest = fewest if value == UNKNOWN else min(fewest, own)
+        row, drawn = _figures(sample, weights_BN[:, member], own)
         groups.append({"value": value, "n": len(member), "suppressed": False, **row})
         for name, (estimate, values_B) in drawn.items():
             if value != UNKNOWN:
                 estimates[name].append((value, estimate, values_B))
-    gaps = {f"gap_{name}": _gap(found, len(values), len(set(clusters))) for name, found in estimates.items()}
+    gaps = {f"gap_{name}": _gap(found, len(values), fewest) for name, found in estimates.items()}
     return {"groups": groups, **gaps}
 
 

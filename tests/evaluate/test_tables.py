@@ -146,6 +146,14 @@ def test_a_gap_that_is_there_is_found_and_its_interval_excludes_zero():
     assert gap["value"] == pytest.approx(0.4) and gap["low"] > 0.2 and gap["between"] == ["f", "m"]
 
 
+def test_a_gap_between_subgroups_of_one_cluster_each_has_no_interval():
+    right = np.array([True] * 30 + [False] * 20)
+    values = ["exam 1"] * 25 + ["exam 2"] * 25
+    found = subgroup_accuracy(right, values, values, draws(values, 50), small_cells=False)
+    assert found["gap_top1"]["value"] == pytest.approx(0.8) and found["gap_top1"]["low"] is None
+    assert found["gap_top1"]["method"] == "no interval: one group"
+
+
 # ------------------------------------------------------------------ differentials
 
 
