@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # launch/submit.sh RECIPE [key=value …] [--no-wait]     one run as a job of the Ray cluster at RAY_API_SERVER_ADDRESS
+# launch/submit.sh tune RECIPE [key=value …] [--no-wait]    a search as such a job
 # launch/submit.sh status|logs|stop NAME                how it is, what it says; stop = checkpoint and exit
 #
 #   RAY_API_SERVER_ADDRESS   the dashboard, e.g. http://head:8265; RAY_AUTH_TOKEN where the cluster asks for one
@@ -12,7 +13,12 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 : "${RAY_API_SERVER_ADDRESS:?names the cluster dashboard, e.g. http://head:8265}"
 export RAY_API_SERVER_ADDRESS
 
+verb=train
 case ${1:-} in
+    tune)
+        verb=tune
+        shift
+        ;;
     status) exec ray job status "$2" ;;
     logs) exec ray job logs --follow "$2" ;;
     stop) exec ray job stop "$2" ;;
@@ -36,4 +42,4 @@ if ray job status "$name" 2>/dev/null | grep -qE 'SUCCEEDED|FAILED|STOPPED|succe
     ray job delete "$name"
 fi
 ray job submit --submission-id "$name" --working-dir . --runtime-env "$environment" "${wait[@]}" -- \
-    python -m distmed train "${arguments[@]}"
+    python -m distmed "$verb" "${arguments[@]}"

@@ -1,7 +1,7 @@
 """What a launch script asks of a recipe before it starts anything: `python -m distmed.cluster.launch [RECIPE] [key=value …]`.
 
-The arguments of `distmed train` flow in; one line `NAME WORKERS FOLDER` flows out, WORKERS being `-` where neither the recipe
-nor an argument says how many. A mistake in the recipe is told here, before a cluster is started for it.
+The arguments of `distmed train` or `distmed tune` flow in; one line `NAME WORKERS FOLDER` flows out, WORKERS being `-` where
+neither the recipe nor an argument says how many. A mistake in the recipe is told here, before a cluster is started for it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from distmed.errors import UserError
 from distmed.recipe import load_recipe
 from distmed.train.driver import run_folder
 
-OPTIONS = {"--name": "name", "--num-workers": "cluster.num_workers"}
+OPTIONS = {"--name": "name", "--num-workers": "cluster.num_workers", "--num-trials": "tune.trials"}
 FLAGS = {"--resume", "--verbose"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
         ([], "smoke", "-"),
         (["name=a", "train.max_steps=3"], "a", "-"),
         ([str(ROOT / "recipes" / "smoke.yaml"), "--name", "b", "--num-workers=4"], "b", "set"),
+        ([str(ROOT / "recipes" / "tune_phenopackets.yaml"), "--num-trials", "3", "name=d"], "d", "-"),
         (["--name=c", "cluster.num_workers=[2,8]", "--resume"], "c", "set"),
     ],
 )
@@ -77,3 +79,35 @@ def test_no_secret_is_handed_on_with_a_job() -> None:
     made = runtime_env({"excludes": [], "env_vars": {"A": "1"}}, shell)
     assert made["env_vars"] == {"A": "1", "DISTMED_RUNS": "/shared", "WANDB_MODE": "offline"}
     assert "planted" not in str(made)
+
+
+@pytest.mark.parametrize(
+    ("words", "started"),
+    [
+        (["tune", "r.yaml", "name=a", "--num-workers", "2"], "distmed tune r.yaml name=a --num-workers 2"),
+        (["r.yaml", "name=a", "--no-wait"], "distmed train r.yaml name=a"),
+    ],
+)
+def test_submit_starts_a_run_or_a_search(words: list[str], started: str, tmp_path: Path) -> None:
+    """With a `ray` that only tells how it was called."""
+    ray = tmp_path / "bin" / "ray"
+    ray.parent.mkdir()
+    ray.write_text('#!/bin/sh\necho "ray $*"\n')
+    ray.chmod(0o755)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "r.yaml").write_text((ROOT / "recipes" / "smoke.yaml").read_text())
+    path = f"{ray.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "RAY_API_SERVER_ADDRESS": "http://head:8265",
+        "DISTMED_RUNS": str(tmp_path / "runs"),
+    }
+    command = [str(ROOT / "launch" / "submit.sh"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "work", env=environment)
+    assert done.returncode == 0, done.stderr
+    submitted = done.stdout.splitlines()[-1]
+    assert submitted.startswith("ray job submit --submission-id a ")
+    assert submitted.endswith(f"-- python -m {started}")
+    assert ("--no-wait" in submitted) == ("--no-wait" in words)
