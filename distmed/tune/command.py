@@ -18,6 +18,7 @@ from distmed.errors import UserError
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.train.driver import DONE, FAILED, INTERRUPTED, run_folder
+from distmed.train.lock import RunLock
 from distmed.train.progress import Progress
 from distmed.train.signals import StopSignals
 from distmed.tune.checks import check_resume, check_search, metric_of, mode_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 0.5
 RECORD = "search.jsonl"
+STOPPING = "stopping: running trials finish their step and save; Ctrl-C once more ends at once"
 # Ray Tune's own loggers, snapshots and checks; the record and the trials' run directories take their place.
 RAY_TUNE = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -62,6 +64,9 @@ def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
     with StopSignals() as signals, Chatter(run_dir.log, show=verbose) as chatter, ExitStack() as stack:
         progress = Progress(chatter.terminal)
         try:
+            lock = stack.enter_context(RunLock(run_dir.lock, run_dir.name))
+            if lock.note:
+                progress.note(lock.note)
             search, job = _prepare(space, run_dir, metric, mode, progress, stack)
         except BaseException:
             if made:
@@ -131,6 +136,8 @@ def _run(search: Search, job: Job, display: Display, progress: Progress, signals
     if signals.asked:
         display.note(f"{len(unfinished)} trials saved; go on with --resume")
         return INTERRUPTED
+    if search.refused is not None:
+        raise search.refused
     if not any(trial.best(search.mode) for trial in search.trials):
         return _nothing(search, display)
     from distmed.tune.selection import conclude
@@ -160,15 +167,13 @@ def _watch(search: Search, display: Display, signals: StopSignals) -> Exception 
         except Exception as error:
             failed.append(error)
 
-    if search.proposals.finished:
+    if search.proposals.finished or _spent(search, 0.0):
         return None
     thread = threading.Thread(target=fit, name="search", daemon=True)
 
-    def ask_to_stop() -> None:
-        search.close("the search was stopped")
-        display.note("stopping: running trials finish their step and save; Ctrl-C once more ends at once")
-
-    signals.call(ask_to_stop)
+    # A signal may come in the middle of a line, so its handler writes none.
+    signals.call(lambda: search.close("the search was stopped"))
+    told = False
     began = time.monotonic()
     try:
         with display:
@@ -176,9 +181,16 @@ def _watch(search: Search, display: Display, signals: StopSignals) -> Exception 
             while thread.is_alive():
                 thread.join(LOOK_EVERY_S)
                 if signals.asked:
+                    if not told:
+                        told = True
+                        display.note(
+                            "stopping: running trials finish their step and save; Ctrl-C once more ends at once"
+                        )
                     search.tell_running("ask_to_stop")
                 elif _spent(search, time.monotonic() - began):
-                    search.tell_running("abandon")
+                    search.tell_running("abandon", "the budget is used up")
+                elif search.refused is not None:
+                    search.tell_running("abandon", search.closed)
                 display.show()
     finally:
         signals.call(None)

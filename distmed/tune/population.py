@@ -6,8 +6,10 @@ state and place in the data, and with a setting that is changed a little.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -15,6 +17,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from distmed.errors import UserError
 from distmed.tune.record import Trial
 from distmed.tune.space import Setting, Space
+from distmed.tune.trial import Order
 from distmed.tuning import CHANGEABLE, Tune
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ def check_population(space: Space) -> None:
 
 
 class Population(FIFOScheduler):
-    """`clone(number, source, step, setting)` says that it happened, and gives the folder of the checkpoint to copy."""
+    """`clone(number, source, setting)` lets a trial go on as a copy: its new order, None where that cannot be now."""
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class Population(FIFOScheduler):
         mode: str,
         seed: int,
         trials: dict[int, Trial],
-        clone: Callable[[int, int, int, Setting], str | None],
+        clone: Callable[[int, int, Setting], Order | None],
     ) -> None:
         super().__init__()
         self.space, self.tune, self.trials, self.clone = space, tune, trials, clone
@@ -69,14 +72,11 @@ class Population(FIFOScheduler):
         if number not in worst:
             return str(TrialScheduler.CONTINUE)
         source = self.random.choice(best)
-        step = self.trials[source].step
-        setting = self.changed(self.trials[source].setting)
-        folder = self.clone(number, source, step, setting)
-        if folder is None:
+        order = self.clone(number, source, self.changed(self.trials[source].setting))
+        if order is None:
             return str(TrialScheduler.CONTINUE)
         tune_controller.pause_trial(trial, should_checkpoint=False)
-        generation = trial.config["generation"] + 1
-        trial.set_config({**trial.config, "setting": setting, "generation": generation, "clone": folder})
+        trial.set_config(asdict(order))
         return str(TrialScheduler.NOOP)
 
     def changed(self, setting: Setting) -> Setting:
@@ -96,11 +96,13 @@ class Population(FIFOScheduler):
         return self.space.clip(key, value * self.random.choice(FACTORS))
 
     def _scores(self, number: int, result: dict[str, Any]) -> dict[int, float]:
-        """The last value of each running trial, wherever it is: nobody waits for the slowest."""
-        found = {number: self.sign * result["value"]}
+        """The last value of each running trial, wherever it is: nobody waits for the slowest. What is not finite is worst."""
+        value = result["value"]
+        found = {number: self.sign * value if math.isfinite(value) else -math.inf}
         for other in self.trials.values():
-            if other.number != number and other.state == "running" and other.evaluations and other.progress < 1.0:
-                found[other.number] = self.sign * other.evaluations[-1].value
+            own = other.own_evaluations
+            if other.number != number and other.state == "running" and own and other.progress < 1.0:
+                found[other.number] = self.sign * own[-1].value
         return found
 
     def _ends(self, scores: dict[int, float]) -> tuple[list[int], list[int]]:

@@ -39,7 +39,9 @@ class Phase:
 
 @dataclass
 class Trial:
-    """`point` numbers the settings, `repeat` the seeds of one. Seconds are those in which it had, or waited for, workers."""
+    """`point` numbers the settings, `repeat` the seeds of one; `clones` counts how often it went on as a copy, last of the
+    checkpoint `copied`. Seconds are those in which it had, or waited for, workers.
+    """
 
     number: int
     point: int
@@ -50,8 +52,10 @@ class Trial:
     cause: str = ""
     seconds: float = 0.0
     retries: int = 0
+    clones: int = 0
     evaluations: list[Evaluation] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
+    copied: str | None = None
     since: float | None = None
 
     @property
@@ -68,9 +72,9 @@ class Trial:
 
     @property
     def own_evaluations(self) -> list[Evaluation]:
-        """The finite ones since it last went on as a copy: those before are another trial's."""
+        """The finite ones since it last went on as a copy: those up to then are another trial's."""
         since = self.phases[-1].step if self.phases else 0
-        return [each for each in self.evaluations if each.step >= since and math.isfinite(each.value)]
+        return [each for each in self.evaluations if each.step > since and math.isfinite(each.value)]
 
     def best(self, mode: str) -> Evaluation | None:
         """The best evaluation of its own; the earliest of equals."""
@@ -112,8 +116,9 @@ class Record:
     def retried(self, number: int, cause: str) -> None:
         self._write("retry", number, cause=cause)
 
-    def cloned(self, number: int, source: int, step: int, setting: dict[str, Any]) -> None:
-        self._write("clone", number, source=source, step=step, setting=setting)
+    def cloned(self, number: int, source: int, step: int, setting: dict[str, Any], folder: str) -> None:
+        """It goes on as a copy of the checkpoint in `folder`, which is the source's."""
+        self._write("clone", number, source=source, step=step, setting=setting, folder=folder)
 
     def paused(self, number: int) -> None:
         """It lost its workers and will go on in another session of the search."""
@@ -165,7 +170,8 @@ class Record:
             case "clone":
                 trial = self.trials[number]
                 source, step = self.trials[event["source"]], event["step"]
-                trial.setting = event["setting"]
+                trial.setting, trial.copied = event["setting"], event["folder"]
+                trial.clones += 1
                 trial.phases = [each for each in source.phases if each.step < step]
                 trial.phases.append(Phase(step, event["setting"], source.number))
                 trial.evaluations = [each for each in source.evaluations if each.step <= step]

@@ -44,11 +44,14 @@ by trial {{ best.trials[0] }}{% if untuned %}; the recipe as it was: <b>{{ "%.4f
 {{ counts.done }} trials ran to their end, {{ counts.stopped }} were stopped, {{ counts.failed }} failed;
 {{ "%.2f"|format(hours) }} accelerator-hours.{% if ended_by %} {{ ended_by }}.{% endif %}</p>
 <p class="said">The best of many is optimistic on the cases it was chosen by. Only the test split says what to expect.</p>
-{% if test %}<h2>Test split, scored once</h2>
-<table><tr><th>source</th><th>metric</th><th>winner</th><th>interval</th><th>winner − untuned</th></tr>
+{% if test %}<h2>Test split</h2>
+<p class="said">{% if test[0].scored > 1 %}Scored {{ test[0].scored }} times: the search went on and found other winners.
+{% else %}Scored once, for the winner.{% endif %}</p>
+<table><tr><th>source</th><th>metric</th><th>winner</th><th>interval</th><th>untuned</th><th>winner − untuned</th></tr>
 {% for row in test %}<tr><td>{{ row.source }}</td><td>{{ row.metric }}</td>
 {% if row.winner and row.winner.value is not none %}<td>{{ "%.4f"|format(row.winner.value) }}</td>
 <td>{{ "%.4f"|format(row.winner.low) }} … {{ "%.4f"|format(row.winner.high) }}</td>{% else %}<td></td><td></td>{% endif %}
+<td>{% if row.against_untuned %}{{ row.against_untuned.other|figure }}{% endif %}</td>
 <td>{% if row.against_untuned %}{% set d = row.against_untuned.difference %}{{ "%+.4f"|format(d.value) }}
 ({{ "%+.4f"|format(d.low) }} … {{ "%+.4f"|format(d.high) }}){% endif %}</td></tr>{% endfor %}</table>{% endif %}
 <h2>The winner</h2>

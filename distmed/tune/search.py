@@ -7,15 +7,17 @@ own snapshots are not used: what a resumed search knows, it knows from the recor
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from distmed.errors import UserError
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
+from distmed.tune.copying import copy_checkpoint
 from distmed.tune.population import Population
 from distmed.tune.proposals import Proposals
 from distmed.tune.record import Record, Trial
@@ -39,6 +41,7 @@ class Search:
         self.seed = plan.recipe.train.seed if tune.seed is None else tune.seed
         self.workers = plan.recipe.cluster.most
         self.closed = ""
+        self.refused: UserError | None = None
         self.proposals = Proposals(
             space, tune, seed=self.seed, mode=mode, trials=record.trials, parallel=plan.at_once > 1
         )
@@ -47,9 +50,6 @@ class Search:
             if tune.scheduler == "pbt"
             else stopping(tune, mode=mode, first_progress=first_progress, trials=record.trials)
         )
-        self.generations: dict[int, int] = {
-            trial.number: int(_generation(plan, trial.number)) for trial in record.trials.values()
-        }
         self.live: dict[str, int] = {}
         self.pruned: set[int] = set()
 
@@ -77,9 +77,12 @@ class Search:
             self.record.start(
                 Trial(proposal.number, proposal.point, proposal.repeat, proposal.setting, workers=self.workers)
             )
-        generation = self.generations.get(proposal.number, 0)
-        order = Order(proposal.number, proposal.point, proposal.repeat, proposal.setting, generation)
-        return asdict(order)
+        return asdict(self._order(self.record.trials[proposal.number]))
+
+    @staticmethod
+    def _order(trial: Trial) -> Order:
+        """A trial as it stands: also one that was to go on as a copy when the search was killed."""
+        return Order(trial.number, trial.point, trial.repeat, trial.setting, trial.clones, trial.copied)
 
     def released(self, trial_id: str) -> None:
         self.live.pop(trial_id, None)
@@ -92,6 +95,9 @@ class Search:
             self.record.start(self.record.trials[number])
 
     def reported(self, number: int, result: dict[str, Any]) -> None:
+        if result.get("generation", 0) < self.record.trials[number].clones:
+            # The result for which it was just turned into a copy: of what it was before.
+            return
         if "value" in result and not result.get("state"):
             self.record.evaluated(
                 number, result["step"], result["progress"], float(result["value"]), dict(result["metrics"])
@@ -99,6 +105,12 @@ class Search:
         elif result.get("state") == "waiting":
             self.record.paused(number)
         elif result.get("state"):
+            if result.get("hint") and self.record.trials[number].point == 0:
+                # What is wrong with the recipe itself is wrong with all that is tried around it.
+                self.refused = UserError(f"the recipe itself cannot be tried: {result['cause']}", result["hint"])
+                self.close("the recipe itself cannot be tried")
+                self.record.paused(number)
+                return
             self.ended(number, result["state"], result["cause"])
 
     def ended(self, number: int, state: Any, cause: str = "") -> None:
@@ -119,36 +131,48 @@ class Search:
         values = {trial.number: best.value for trial in self.trials if (best := trial.best(self.mode))}
         return {0, min(values, key=lambda number: (sign * values[number], number), default=0)}
 
-    def clone(self, number: int, source: int, step: int, setting: Setting) -> str | None:
-        """Say that a trial goes on as a copy; the source's checkpoint folder of that step, None if there is none."""
+    def clone(self, number: int, source: int, setting: Setting) -> Order | None:
+        """Let a trial go on as a copy of the source's newest evaluation with a whole checkpoint; None if there is none yet."""
         from distmed.checkpoint import folder as folders
         from distmed.checkpoint.storage import Storage
-        from distmed.train.job import checkpoint_root
 
-        run, recipe = self.place(source)
-        root = checkpoint_root(recipe, run)
-        found = [each for each in folders.names(root) if each.step == step]
-        if not found:
+        steps = {each.step for each in self.record.trials[source].own_evaluations}
+        whole = folders.complete_newest_first(self._checkpoints(self._order(self.record.trials[source])), [])
+        found = next(((name.step, str(folder)) for name, folder in whole if name.step in steps), None)
+        if found is None:
             return None
-        self.generations[number] = self.generations.get(number, 0) + 1
-        self.record.cloned(number, source, step, setting)
-        return str(Storage.at(root) / str(found[-1]))
+        step, folder = found
+        trial = self.record.trials[number]
+        order = replace(self._order(trial), setting=setting, generation=trial.clones + 1, clone=folder)
+        root = self._checkpoints(order)
+        # What an earlier session began to copy without saying so.
+        Storage.at(root).remove()
+        if Storage.at(root).is_local:
+            # Links, at once: the source trains on, and takes its old checkpoints away.
+            copy_checkpoint(folder, root)
+        self.record.cloned(number, source, step, setting, folder)
+        return order
 
     def place(self, number: int) -> tuple[RunDir, Recipe]:
         """Where a trial lies as it is now, and its recipe."""
-        trial = self.record.trials[number]
-        order = Order(number, trial.point, trial.repeat, trial.setting, self.generations.get(number, 0))
-        return trial_folder(self.plan.run, number, order.generation), trial_recipe(self.plan, self.space, order)
+        return self._place(self._order(self.record.trials[number]))
+
+    def _place(self, order: Order) -> tuple[RunDir, Recipe]:
+        return trial_folder(self.plan.run, order.trial, order.generation), trial_recipe(self.plan, self.space, order)
+
+    def _checkpoints(self, order: Order) -> str:
+        from distmed.train.job import checkpoint_root
+
+        run, recipe = self._place(order)
+        return checkpoint_root(recipe, run)
 
     def prune(self, keep: set[int]) -> None:
         """Take away the checkpoints of ended trials but those in `keep`."""
         from distmed.checkpoint.storage import Storage
-        from distmed.train.job import checkpoint_root
 
         for trial in self.trials:
             if trial.ended and trial.number not in keep | self.pruned:
-                run, recipe = self.place(trial.number)
-                Storage.at(checkpoint_root(recipe, run)).remove()
+                Storage.at(self._checkpoints(self._order(trial))).remove()
                 self.pruned.add(trial.number)
 
     # ------------------------------------------------------------------ what the search has cost
@@ -162,7 +186,7 @@ class Search:
         now = time.time()
         return sum(trial.seconds_at(now) * trial.workers for trial in self.record.trials.values()) / 3600
 
-    def tell_running(self, method: str) -> None:
+    def tell_running(self, method: str, *arguments: Any) -> None:
         """Call a method of the logbook of every running trial, by its name."""
         import ray
 
@@ -171,13 +195,7 @@ class Search:
                 logbook = ray.get_actor(logbook_name(self.plan.run, number))
             except ValueError:
                 continue
-            getattr(logbook, method).remote()
-
-
-def _generation(plan: Plan, number: int) -> int:
-    """How often a trial of an earlier session went on as a copy: the highest number among its folders."""
-    folders = (plan.run / "trials").glob(f"{number:05d}.*")
-    return max((int(folder.suffix[1:]) for folder in folders if folder.suffix[1:].isdigit()), default=0)
+            getattr(logbook, method).remote(*arguments)
 
 
 class Asks(Searcher):

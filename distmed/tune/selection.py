@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from distmed.train.progress import Progress
     from distmed.tune.search import Search
 
+WINNERS = "winners.json"
+
 
 @dataclass(frozen=True)
 class Rank:
@@ -70,6 +72,11 @@ class Chosen:
     recipe: Recipe
     checkpoint: str
 
+    @property
+    def sign(self) -> str:
+        """What tells this model from that of another trial, or of another step."""
+        return f"trial {self.trial.number} step {self.evaluation.step}"
+
 
 def conclude(search: Search, job: Job, progress: Progress) -> None:
     """Choose the winner and write all that a search leaves behind."""
@@ -87,7 +94,7 @@ def conclude(search: Search, job: Job, progress: Progress) -> None:
         "metric": search.plan.metric,
         "mode": search.mode,
         "best": {"value": winner.mean, "sd": winner.sd, "trials": winner.trials, "setting": winner.setting},
-        "untuned": _untuned(ranks),
+        "untuned": _untuned(search, ranks),
         "trials": {
             state: sum(trial.state == state for trial in search.trials) for state in ("done", "stopped", "failed")
         },
@@ -127,7 +134,10 @@ def recipe_of_winner(search: Search, winner: Rank) -> Recipe:
     )
 
 
-def _untuned(ranks: list[Rank]) -> dict[str, Any] | None:
+def _untuned(search: Search, ranks: list[Rank]) -> dict[str, Any] | None:
+    """What the recipe's own setting reached; None where it gave nothing, or went on as a copy."""
+    if not any(trial.point == 0 and trial.clones == 0 for trial in search.trials):
+        return None
     return next(({"value": rank.mean, "sd": rank.sd, "trials": rank.trials} for rank in ranks if rank.point == 0), None)
 
 
@@ -168,30 +178,44 @@ def _test(search: Search, chosen: Chosen, job: Job, progress: Progress) -> list[
     from distmed.evaluate.command import Request, evaluate
     from distmed.prepare.open import open_source
 
-    own = next((trial.number for trial in search.trials if trial.point == 0 and trial.repeat == 0), None)
+    own = next((trial.number for trial in search.trials if trial.point == trial.repeat == trial.clones == 0), None)
     untuned = _chosen(search, own) if own is not None and own != chosen.trial.number else None
     if untuned is not None:
         _export(untuned, job, None)
     found = []
     for number, source in enumerate(sources):
         out = search.plan.run / "test" / str(number)
-        if not (out / "metrics.json").is_file():
-            with progress.phase(f"scoring the test split {number}, once"):
-                cases = open_source(source, search.plan.run.data)
-                evaluate(
-                    Request(
-                        str(chosen.run.path),
-                        str(cases.folder),
-                        out,
-                        against=str(untuned.run.path) if untuned else None,
-                        num_workers=search.workers,
-                    )
-                )
+        winners = _scored(out)
+        if not winners or winners[-1] != chosen.sign or not (out / "metrics.json").is_file():
+            winners.append(chosen.sign)
+            shutil.rmtree(out, ignore_errors=True)
+            cases = open_source(source, search.plan.run.data)
+            request = Request(
+                str(chosen.run.path),
+                str(cases.folder),
+                out,
+                against=str(untuned.run.path) if untuned else None,
+                num_workers=search.workers,
+            )
+            with progress.phase(f"scoring the test split {number}"):
+                if evaluate(request):
+                    raise KeyboardInterrupt
+            (out / WINNERS).write_text(json.dumps(winners) + "\n", encoding="utf-8")
+        if len(winners) > 1:
+            progress.note(f"the test split {number} has been scored for {len(winners)} winners of this search")
         metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
         name = search.plan.metric.removeprefix("diag/")
+        # The figure of the untuned recipe, and the paired difference with its interval.
         against = (metrics.get("comparison") or [{}])[0].get("figures", {}).get(name)
-        found.append({"source": source.source, "metric": name, "winner": metrics.get(name), "against_untuned": against})
+        figures = {"winner": metrics.get(name), "against_untuned": against, "scored": len(winners)}
+        found.append({"source": source.source, "metric": name, **figures})
     return found
+
+
+def _scored(out: Path) -> list[str]:
+    """The winners for whom a test split was scored: more than one only where a search went on and found a better one."""
+    path = out / WINNERS
+    return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
 
 
 def _tell(search: Search, ranks: list[Rank], summary: dict[str, Any], report: Path, progress: Progress) -> None:
@@ -206,6 +230,10 @@ def _tell(search: Search, ranks: list[Rank], summary: dict[str, Any], report: Pa
         if figure.get("value") is not None:
             low, high = figure.get("low"), figure.get("high")
             progress.note(f"test {test['metric']} {figure['value']:.4f} [{low:.4f}, {high:.4f}], {test['source']}")
+        if test["against_untuned"]:
+            other, change = test["against_untuned"]["other"], test["against_untuned"]["difference"]
+            spread = f"[{change['low']:+.4f}, {change['high']:+.4f}]"
+            progress.note(f"the recipe as it was: {other:.4f}; paired difference {change['value']:+.4f} {spread}")
     run = search.plan.run
     for name, path in {"recipe": run / "best.yaml", "model": run / "best", "report": report}.items():
         progress.note(f"{name:<7} {path}")

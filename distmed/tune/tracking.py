@@ -16,13 +16,14 @@ class SearchTracker(Tracker):
     """A tracker that logs no steps."""
 
     def log_trials(self, found: Sequence[dict[str, Any]]) -> None:
-        """The table of trials."""
+        """The table of trials. Why one failed may name cases, and stays here."""
 
         def log(run: Any) -> None:
             import wandb
 
-            columns: list[str | int] = list(found[0])
-            run.log({"trials": wandb.Table(columns=columns, data=[[row[name] for name in found[0]] for row in found])})
+            columns = [name for name in found[0] if name != "cause"]
+            table = wandb.Table(columns=list(columns), data=[[row[name] for name in columns] for row in found])
+            run.log({"trials": table})
 
         self._to_wandb(log)
 

@@ -68,9 +68,9 @@ class TrialLogbook(Logbook):
     def controller(self) -> Any:
         return self._controller
 
-    def abandon(self) -> None:
+    def abandon(self, why: str) -> None:
         """Ends the trial as it is, without a checkpoint."""
-        self._tell("abandoned")
+        self._tell("abandoned", why=why)
 
 
 def logbook_name(run: RunDir, trial: int) -> str:
@@ -88,7 +88,7 @@ def trial_recipe(plan: Plan, space: Space, order: Order) -> Recipe:
     folder = trial_folder(plan.run, order.trial, order.generation)
     checkpoint: dict[str, Any] = {"best": plan.metric}
     if plan.recipe.tune is not None and plan.recipe.tune.scheduler == "pbt":
-        # A copy needs the weights of the very evaluation for which its source was chosen, also a few evaluations later.
+        # A copy takes the weights of an evaluation. Where they cannot be linked at once, they must last until they are read.
         checkpoint |= {"every": recipe.train.eval_every, "keep": max(4, recipe.checkpoint.keep)}
     return recipe.model_copy(
         update={
@@ -116,13 +116,17 @@ class TrialRun:
     def next(self) -> dict[str, Any]:
         """Wait for the next evaluation, or the end: `step`, `progress`, `value`, `metrics`, or `done`, `state`, `cause`.
 
+        Each with the `generation` that it belongs to.
         Raises RuntimeError where the workers died more often than cluster.max_failures allows.
         """
+        return {**self._next(), "generation": self.order.generation}
+
+    def _next(self) -> dict[str, Any]:
         try:
             if self.thread is None:
                 self._begin()
         except UserError as error:
-            return self._ended("failed", f"{error.message}; {error.hint}")
+            return {**self._ended("failed", error.message), "hint": error.hint}
         assert self.thread is not None
         while True:
             alive = self.thread.is_alive()
@@ -208,9 +212,6 @@ class TrialRun:
         match event["kind"]:
             case "evaluation":
                 metrics = event["metrics"]
-                if self.plan.metric not in metrics:
-                    known = ", ".join(sorted(metrics))
-                    return self._ended("failed", f"no evaluation gives {self.plan.metric}; it gives {known}")
                 return {
                     "step": event["step"],
                     "progress": event["step"] / self.job.total_steps,
@@ -218,9 +219,10 @@ class TrialRun:
                     "metrics": metrics,
                 }
             case "fatal":
-                return self._ended("failed", event["message"])
+                mend = {"hint": event["hint"]} if event["reason"] == "user" else {}
+                return {**self._ended("failed", event["message"]), **mend}
             case "abandoned":
-                return self._ended("stopped", "the budget is used up")
+                return self._ended("stopped", event["why"])
             case "done":
                 if event["result"]["stopped"]:
                     return self._ended("waiting", "")

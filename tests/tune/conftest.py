@@ -44,8 +44,10 @@ def changed(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 @dataclass
 class TuneDoor:
+    """A folder to start from. `capfd` is for what is refused in this process."""
+
     folder: Path
-    capfd: pytest.CaptureFixture[str]
+    capfd: pytest.CaptureFixture[str] | None = None
 
     def recipe(self, values: dict[str, Any]) -> str:
         (self.folder / "recipe.yaml").write_text(yaml.safe_dump(values))
@@ -59,6 +61,7 @@ class TuneDoor:
 
     def refuse(self, values: dict[str, Any], *arguments: str) -> Refusal:
         """Status 2, two lines, and nothing left behind."""
+        assert self.capfd is not None
         self.capfd.readouterr()
         status = self.status(values, *arguments)
         out, err = self.capfd.readouterr()
@@ -66,10 +69,16 @@ class TuneDoor:
         assert not (self.folder / "runs").exists() or not any((self.folder / "runs").iterdir())
         return refusal_in(out, err)
 
-    def start(self, values: dict[str, Any], *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """A process of its own, with a Ray of its own."""
-        command = [sys.executable, "-m", "distmed", "tune", self.recipe(values), *arguments]
+    def start(
+        self, values: dict[str, Any], *arguments: str, wandb: str = "disabled", **options: Any
+    ) -> subprocess.Popen[str]:
+        """A search in a process of its own, with a Ray of its own."""
+        return self.process("tune", self.recipe(values), *arguments, wandb=wandb, **options)
+
+    def process(self, *arguments: str, wandb: str = "disabled", **options: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "distmed", *arguments]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"}
+        environment |= {"WANDB_MODE": wandb}
         return subprocess.Popen(
             command,
             cwd=self.folder,

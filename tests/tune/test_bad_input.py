@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 
+from distmed.errors import UserError
+from distmed.recipe import check
+from distmed.rundir import RunDir
+from distmed.train.lock import RunLock
+from distmed.tune.checks import check_resume
 from tests.tune.conftest import SMALL, TuneDoor, changed
 
 
@@ -60,11 +65,6 @@ def test_a_resume_of_nothing_is_named(early: TuneDoor) -> None:
     ],
 )
 def test_a_search_is_not_resumed_as_another(early: TuneDoor, changes: dict[str, Any], message: str) -> None:
-    from distmed.errors import UserError
-    from distmed.recipe import check
-    from distmed.rundir import RunDir
-    from distmed.tune.checks import check_resume
-
     run = RunDir(early.folder / "runs" / "small")
     run.path.mkdir(parents=True)
     run.recipe.write_text(check(SMALL).to_yaml())
@@ -74,6 +74,17 @@ def test_a_search_is_not_resumed_as_another(early: TuneDoor, changes: dict[str, 
     assert message in error.value.message
     with pytest.raises(UserError, match="exists already"):
         check_resume(check(SMALL), run, resume=False)
+
+
+def test_a_search_that_runs_is_not_started_twice(early: TuneDoor) -> None:
+    run = RunDir(early.folder / "runs" / "small")
+    run.path.mkdir(parents=True)
+    run.recipe.write_text(check(SMALL).to_yaml())
+    with RunLock(run.lock, "small"):
+        assert early.status(SMALL, "--resume") == 2
+    assert early.capfd is not None
+    assert "run small is being trained by process" in early.capfd.readouterr().err
+    assert run.recipe.exists()
 
 
 @pytest.mark.slow

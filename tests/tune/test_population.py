@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from distmed.tune.copying import copy_checkpoint
 from distmed.tune.population import Population, check_population
 from distmed.tune.record import Record, Trial
 from distmed.tune.space import Space
+from distmed.tune.trial import Order
 from tests.tune.simulated import LEAST, recipe_with
 
 KNOBS = {"optimizer.lr": {"loguniform": [1e-5, 1e-2]}, "optimizer.weight_decay": {"uniform": [0.0, 0.1]}}
@@ -36,9 +38,9 @@ class Board:
             Space(recipe), recipe.tune, mode="max", seed=1, trials=self.record.trials, clone=self.clone
         )
 
-    def clone(self, number: int, source: int, step: int, setting: dict[str, Any]) -> str | None:
-        self.record.cloned(number, source, step, setting)
-        return f"checkpoints-of-{source}"
+    def clone(self, number: int, source: int, setting: dict[str, Any]) -> Order | None:
+        self.record.cloned(number, source, 10, setting, f"checkpoints-of-{source}")
+        return Order(number, number, 0, setting, 1, f"checkpoints-of-{source}")
 
     def look(self, number: int) -> tuple[str, Any]:
         value = self.record.trials[number].evaluations[-1].value
@@ -57,6 +59,20 @@ def test_the_worst_go_on_as_copies_of_the_best_and_the_others_as_themselves(tmp_
     assert trial.config["clone"] == "checkpoints-of-0"
     assert trial.config["generation"] == 1
     assert trial.config["setting"] != board.record.trials[0].setting
+
+
+def test_a_value_that_is_not_finite_is_the_worst_and_is_copied_by_nobody(tmp_path: Path) -> None:
+    board = Board(tmp_path, [0.9, math.nan, 0.6, 0.1])
+    assert [board.look(number)[0] for number in (0, 2)] == ["CONTINUE"] * 2
+    action, trial = board.look(1)
+    assert (action, trial.config["clone"]) == ("NOOP", "checkpoints-of-0")
+
+
+def test_one_that_just_went_on_as_a_copy_is_copied_only_once_it_has_a_value_of_its_own(tmp_path: Path) -> None:
+    board = Board(tmp_path, [0.9, 0.1, 0.2, 0.3])
+    board.record.cloned(1, 0, 10, {"optimizer.lr": 1e-3, "optimizer.weight_decay": 0.05}, "of-0")
+    assert board.look(2)[1].config["clone"] == "checkpoints-of-0"
+    assert board.record.trials[1].best("max") is None
 
 
 def test_a_population_of_one_copies_nobody(tmp_path: Path) -> None:
@@ -82,14 +98,15 @@ def test_a_copy_of_a_copy_knows_its_whole_schedule(tmp_path: Path) -> None:
     for number in range(3):
         record.start(Trial(number, number, 0, {"optimizer.lr": 10.0**-number}))
         record.evaluated(number, 10, 0.1, 0.1 * number, {})
-    record.cloned(1, 0, 10, {"optimizer.lr": 0.8})
+    record.cloned(1, 0, 10, {"optimizer.lr": 0.8}, "of-0")
     record.evaluated(1, 20, 0.2, 0.7, {})
-    record.cloned(2, 1, 20, {"optimizer.lr": 0.64})
+    record.cloned(2, 1, 20, {"optimizer.lr": 0.64}, "of-1")
     record.evaluated(2, 30, 0.3, 0.9, {})
     again = Record(tmp_path / "r.jsonl").trials[2]
     assert [(phase.step, phase.setting["optimizer.lr"]) for phase in again.phases] == [(0, 1.0), (10, 0.8), (20, 0.64)]
     assert [each.step for each in again.evaluations] == [10, 20, 30]
-    assert [each.step for each in again.own_evaluations] == [20, 30]
+    assert [each.step for each in again.own_evaluations] == [30]
+    assert (again.clones, again.copied) == (1, "of-1")
 
 
 def test_a_key_that_cannot_change_in_a_run_is_refused() -> None:

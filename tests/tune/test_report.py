@@ -37,7 +37,8 @@ def summary(of: Any) -> tuple[Any, dict[str, Any]]:
         "source": "dev <b>.jsonl",
         "metric": "macro_f1",
         "winner": {"value": 0.6, "low": 0.5, "high": 0.7},
-        "against_untuned": {"difference": {"value": 0.05, "low": 0.01, "high": 0.09}},
+        "scored": 1,
+        "against_untuned": {"this": 0.6, "other": 0.55, "difference": {"value": 0.05, "low": 0.01, "high": 0.09}},
     }
     counts = {state: sum(trial.state == state for trial in of.trials) for state in ("done", "stopped", "failed")}
     return ranks, {
@@ -57,7 +58,7 @@ def test_the_report_shows_every_trial_and_asks_the_network_for_nothing(tmp_path:
     assert page.count('<tr class="done">') + page.count('<tr class="stopped">') == 25
     assert not re.findall(r'(?:src|href)="(?!#)', page.replace('xlink:href="#', ""))
     assert "dev &lt;b&gt;.jsonl" in page
-    assert "0.5000 … 0.7000" in page
+    assert "0.5000 … 0.7000" in page and "<td>0.55</td>" in page and "Scored once" in page
 
 
 def test_the_learning_rate_is_found_to_matter_most(tmp_path: Path) -> None:
