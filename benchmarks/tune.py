@@ -1,7 +1,7 @@
 """What a search is worth, and what it costs: `python benchmarks/tune.py simulated` and `… overhead RECIPE [key=value …]`.
 
 `simulated`: 50 seeds of a formula's learning curves; TPE + ASHA against random search at the same budget of steps, and ASHA
-against a full search. `overhead`: two identical trials, one at a time, beside `distmed train` of the same recipe, alone.
+against a full search. `overhead`: identical trials, one at a time, beside `distmed train` of the same recipe, alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,36 +46,103 @@ def simulated() -> None:
 
 
 def overhead(recipe: str, overrides: list[str]) -> None:
-    """Steps/s of the last trial against `train` alone, and the pause between two trials against the start of `train`."""
+    """Three identical trials, one at a time, between two runs of `train` alone, and a bare Ray Train worker beside them."""
     values = load_recipe(recipe, overrides).model_dump(mode="json")
+    values["train"] |= {"log_every": 1, "linear_floor": False}
+    lr = values["optimizer"]["lr"]
+    same = {"space": {"optimizer.lr": {"choice": [lr]}}, "initial": [{"optimizer.lr": lr}] * 2}
+    block = {"trials": 3, "concurrency": 1, "scheduler": "none", "search": "random", **same}
     with tempfile.TemporaryDirectory() as folder:
-        twice = {"optimizer.lr": {"choice": [values["optimizer"]["lr"]]}}
-        block = {"trials": 2, "concurrency": 1, "scheduler": "none", "search": "random", "space": twice}
-        _run(folder, "tune", {**values, "name": "search", "tune": block})
-        _run(folder, "train", {**values, "name": "alone", "tune": None})
         runs = Path(folder) / "runs"
+        _run(folder, "train", {**values, "name": "before", "tune": None})
+        trials = [runs / "search" / "trials" / f"0000{number}" for number in range(3)]
+        firsts = _run(
+            folder, "tune", {**values, "name": "search", "tune": block, "data": {**values["data"], "test": []}}, trials
+        )
+        _run(folder, "train", {**values, "name": "after", "tune": None})
         events = [json.loads(line) for line in (runs / "search" / "search.jsonl").read_text().splitlines()]
         ends = [event["time"] for event in events if event["event"] == "end"]
-        firsts = [event["time"] for event in events if event["event"] == "evaluation" and event["trial"] == 1]
-        last_trial = _speed(runs / "search" / "trials" / "00001")
-        alone = _speed(runs / "alone")
-        print(f"tokens/s: trial {last_trial:.0f}, train alone {alone:.0f}, ratio {last_trial / alone:.3f}")
-        print(f"from the end of trial 0 to the first evaluation of trial 1: {firsts[0] - ends[0]:.1f} s")
-        summary = json.loads((runs / "alone" / "summary.json").read_text())
-        print(
-            f"train alone: {summary['wall_s']:.1f} s for {summary['steps']} steps, first {summary['warm_up_s']} s warm-up"
-        )
+        alone = [_speed(runs / name) for name in ("before", "after")]
+        speeds = [_speed(trial) for trial in trials]
+    ratio = statistics.median(speeds) / statistics.fmean(alone)
+    print(
+        f"steps/s: trials {_listed(speeds, 3)}; train alone, before and after: {_listed(alone, 3)}; ratio {ratio:.3f}"
+    )
+    started, imported = _bare_start()
+    gaps = [first - end for end, first in zip(ends, firsts[1:], strict=False)]
+    print(f"from the end of a trial to the end of the next one's first step: {_listed(gaps, 1)} s")
+    print(
+        f"a bare worker, from fit() to the first line of its loop: {started:.1f} s, with its imports {imported:.1f} s"
+    )
+    print(f"beyond a bare worker: {_listed([gap - started for gap in gaps], 1)} s")
+
+
+def _listed(values: list[float], digits: int) -> str:
+    return ", ".join(f"{value:.{digits}f}" for value in values)
 
 
 def _speed(run: Path) -> float:
+    """Steps/s, from the median step; the first three are warm-up."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return statistics.median([line["perf/tokens_per_s"] for line in lines if "perf/tokens_per_s" in line][2:])
+    return 1 / statistics.median([line["perf/step_time_s"] for line in lines if "perf/step_time_s" in line][3:])
 
 
-def _run(folder: str, verb: str, values: dict[str, Any]) -> None:
+def _bare_start() -> tuple[float, float]:
+    """Seconds until a Ray Train worker with a process group runs, and has imported what trains; the second of two starts."""
+    import ray
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    def loop(config: dict[str, Any]) -> None:
+        import time
+
+        entered = time.time()
+        from distmed.train import worker  # noqa: F401
+
+        Path(config["out"]).write_text(f"{entered} {time.time()}")
+
+    found = (0.0, 0.0)
+    root = str(Path(__file__).parents[1])
+    variables = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": root}
+    ray.init(address="local", include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(2):
+            out = Path(folder) / f"times-{number}"
+            run_config: Any = RunConfig(
+                name=f"bare-{number}",
+                storage_path=folder,
+                worker_runtime_env={"env_vars": variables},  # type: ignore[call-arg]
+            )
+            trainer = TorchTrainer(
+                loop,
+                train_loop_config={"out": str(out)},
+                scaling_config=ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
+                torch_config=TorchConfig(backend="gloo"),
+                run_config=run_config,
+            )
+            began = time.time()
+            trainer.fit()
+            entered, imported = map(float, out.read_text().split())
+            found = (entered - began, imported - began)
+    ray.shutdown()
+    return found
+
+
+def _run(folder: str, verb: str, values: dict[str, Any], watched: Sequence[Path] = ()) -> list[float]:
+    """Run it to its end; when each of the watched run directories had logged its first step."""
     path = Path(folder) / f"{verb}.yaml"
     path.write_text(yaml.safe_dump(values))
-    subprocess.run([sys.executable, "-m", "distmed", verb, str(path)], cwd=folder, check=True)
+    process = subprocess.Popen([sys.executable, "-m", "distmed", verb, str(path)], cwd=folder)
+    seen: dict[Path, float] = {}
+    while process.poll() is None:
+        for run in watched:
+            lines = run / "metrics.jsonl"
+            if run not in seen and lines.exists() and lines.stat().st_size:
+                seen[run] = time.time()
+        time.sleep(0.05)
+    if process.returncode:
+        sys.exit(process.returncode)
+    return [seen[run] for run in watched]
 
 
 if __name__ == "__main__":
