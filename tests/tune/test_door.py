@@ -46,6 +46,12 @@ def test_a_trial_whose_loss_is_not_finite_fails_alone(door: TuneDoor) -> None:
     assert len(failed) == 1 and "not finite" in failed[0]["cause"]
 
 
+def test_a_metric_that_no_evaluation_gives_is_named_with_those_that_are(door: TuneDoor) -> None:
+    output = finished(door.start(changed(SMALL, tune__metric="diag/top1/sex=other")), status=2)
+    assert "the evaluation gave no diag/top1/sex=other" in output
+    assert "use one of" in output and "diag/macro_f1" in output
+
+
 def test_a_budget_that_ends_before_the_first_evaluation_is_named(door: TuneDoor) -> None:
     output = finished(door.start(changed(SMALL, tune__time_s=1.0)), status=2)
     assert "tune.time_s=1 ended before the first evaluation" in output
