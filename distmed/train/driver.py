@@ -73,7 +73,7 @@ def _run(recipe: Recipe, run_dir: RunDir, *, resume: bool, verbose: bool, force:
         if lock.note:
             progress.note(lock.note)
         try:
-            job = _prepare(recipe, run_dir, resume, progress, stack)
+            job = _prepare(recipe, run_dir, resume, progress, stack, signals)
             if not force:
                 _foresee(job, progress)
         except BaseException:
@@ -93,7 +93,9 @@ def _check_run(run_dir: RunDir, resume: bool) -> None:
         raise UserError(f"no run to resume at {run_dir.path}", "start it without --resume")
 
 
-def _prepare(recipe: Recipe, run_dir: RunDir, resume: bool, progress: Progress, stack: ExitStack) -> Job:
+def _prepare(
+    recipe: Recipe, run_dir: RunDir, resume: bool, progress: Progress, stack: ExitStack, signals: StopSignals
+) -> Job:
     """Check all that can be checked; `stack` then holds the connection to the cluster."""
     from distmed.train.fit import check_disk, check_hosts
     from distmed.train.job import checkpoint_root
@@ -101,6 +103,7 @@ def _prepare(recipe: Recipe, run_dir: RunDir, resume: bool, progress: Progress, 
 
     check_inputs(recipe, run_dir, resume=resume)
     stack.enter_context(session.connected())
+    signals.take()
     session.wait_for_room(recipe.cluster)
     check_hosts(checkpoint_root(recipe, run_dir), run_dir.path)
     # Shards and token ids hold the text of patients: for the eyes of this user alone.

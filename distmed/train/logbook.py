@@ -46,6 +46,10 @@ class Logbook:
         self.places[place.rank] = place
         self._tell("worker", place=place)
 
+    def whereabouts(self) -> dict[int, Place]:
+        """Where the workers of this attempt run, by rank."""
+        return self.places
+
     def workers_failed(self, errors: dict[int, str], died: list[int], lost: list[str]) -> None:
         """The group ended by itself: what each rank met, which of them `died`, and the `lost` hosts (Ray's ids)."""
         self.cause = _cause(self.places, errors, died, lost)

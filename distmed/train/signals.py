@@ -21,8 +21,14 @@ class StopSignals:
         self._ask: Callable[[], None] | None = None
 
     def __enter__(self) -> StopSignals:
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self.take()
         return self
+
+    def take(self) -> None:
+        """Once more after Ray was joined, which takes TERM for itself: it would abort the driver before anything is saved."""
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

@@ -20,6 +20,7 @@ from typing import Any
 
 STACKS_SIGNAL = signal.SIGUSR2
 ANSWER_S = 20.0
+LIVES, GONE = "lives", "gone"
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,17 @@ def end(place: Place) -> str:
     return "ended"
 
 
-def on_hosts(places: list[Place], do: Callable[[Place], str]) -> dict[int, str]:
-    """`do` on the host of each place, all at once; by rank what came back within ANSWER_S, or why nothing did."""
+def lives(place: Place) -> str:
+    """Whether a worker of this host still runs: LIVES or GONE. Called on its host."""
+    try:
+        state = Path(f"/proc/{place.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return GONE
+    return GONE if state == "Z" else LIVES
+
+
+def on_hosts(places: list[Place], do: Callable[[Place], str], within_s: float = ANSWER_S) -> dict[int, str]:
+    """`do` on the host of each place, all at once; by rank what came back within `within_s`, or why nothing did."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -76,7 +86,8 @@ def on_hosts(places: list[Place], do: Callable[[Place], str]) -> dict[int, str]:
         return ray.remote(do).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(place)
 
     asked = {place.rank: on(place) for place in places}
-    ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
+    if asked:
+        ray.wait(list(asked.values()), num_returns=len(asked), timeout=within_s)
     answers = {}
     for rank, answer in asked.items():
         try:
