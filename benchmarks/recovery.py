@@ -52,15 +52,10 @@ class Marks:
 
     def __init__(self, run: LabRun) -> None:
         self.lines: queue.Queue[tuple[float, str]] = queue.Queue()
-        threading.Thread(target=self._driver, args=(run,), daemon=True).start()
-        threading.Thread(target=self._log, args=(run.path / "log.txt",), daemon=True).start()
+        for path in (run.said, run.path / "log.txt"):
+            threading.Thread(target=self._follow, args=(path,), daemon=True).start()
 
-    def _driver(self, run: LabRun) -> None:
-        assert run.process.stdout is not None
-        for line in run.process.stdout:
-            self.lines.put((time.monotonic(), line))
-
-    def _log(self, path: Path) -> None:
+    def _follow(self, path: Path) -> None:
         while not path.exists():
             time.sleep(0.1)
         with path.open(errors="replace") as file:
@@ -98,7 +93,7 @@ def recover(
     loaded = marks.wait_for("note: restart 1")
     stepped = marks.wait_for("note: first step")
     run.process.send_signal(signal.SIGINT)
-    run.process.wait(120)
+    run.end(120)
     return Recovery(detected - began, started - detected, loaded - started, stepped - loaded)
 
 

@@ -1,4 +1,4 @@
-"""The lab: three hosts on this machine, Ray or a real Slurm on them. Skipped, with the reason, where it cannot be built."""
+"""The lab: four hosts on this machine, Ray or a real Slurm on them. Skipped, with the reason, where it cannot be built."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here in item.path.parents:
             item.add_marker(pytest.mark.lab)
             item.add_marker(pytest.mark.slow)
+            # On a machine that does much else; each wait inside has a limit of its own.
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(1800))
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Three hosts n1, n2, n3 that see one file system."""
+    """Hosts n1 to n4 that see one file system."""
     if reason := lab_hosts.why_not():
         pytest.skip(reason)
-    with Lab.of(tmp_path_factory.mktemp("lab"), count=3) as built:
+    with Lab.of(tmp_path_factory.mktemp("lab"), count=4) as built:
         yield built

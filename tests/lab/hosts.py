@@ -58,6 +58,9 @@ def environment() -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "COLUMNS": "200",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray's workers give way to whatever else this machine does, without which they make no step for minutes.
+        "RAY_worker_niceness": "0",
+        "RAY_NUM_REDIS_GET_RETRIES": "100",
     }
 
 

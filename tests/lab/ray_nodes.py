@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ class RayCluster:
         self.folder = folder
         self.head = head
         self.dashboard = dashboard
+        self.known: list[Host] = []
         self.address = f"{head.address}:{PORT}"
         self.environment = {**environment(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
 
@@ -26,34 +28,54 @@ class RayCluster:
         dashboard = [f"--dashboard-host={self.head.address}", f"--dashboard-port={DASHBOARD}"]
         shown = dashboard if self.dashboard else ["--include-dashboard=false"]
         self._start(self.head, cpus, "--head", f"--port={PORT}", *shown)
-        wait_until("the head answers", 60, lambda: self._answers(PORT))
+        wait_until("the head answers", 300, lambda: self._answers(PORT))
         if self.dashboard:
-            wait_until("the dashboard answers", 60, lambda: self._answers(DASHBOARD))
+            wait_until("the dashboard answers", 600, lambda: self._answers(DASHBOARD))
 
     def _answers(self, port: int) -> bool:
         return not run("bash", "-c", f"</dev/tcp/{self.head.address}/{port}", check=False).returncode
 
     def join(self, host: Host, cpus: int) -> None:
+        if host not in self.known:
+            self.known.append(host)
         self._start(host, cpus, f"--address={self.address}")
 
     def _start(self, host: Host, cpus: int, *arguments: str) -> None:
         log = (self.folder / f"ray-{host.name}.log").open("a")
-        host.start(
+        # Ray gives a node 30 s to start, which a machine that does much else does not always keep.
+        again = 'for turn in 1 2 3 4 5; do "$@" && break; sleep 1; done'
+        ray = [
             "ray", "start", *arguments, f"--node-ip-address={host.address}", f"--num-cpus={cpus}", "--num-gpus=0",
             f"--object-store-memory={128 * 2**20}", f"--temp-dir=/tmp/lab-ray-{host.name}", "--disable-usage-stats", "--block",
-            log=log, env=self.environment,
-        )  # fmt: skip
+        ]  # fmt: skip
+        host.start("bash", "-c", again, "start", *ray, log=log, env=self.environment)
 
     @staticmethod
     def lose(host: Host) -> None:
         """Every Ray process of the host dies at once."""
         host.kill(naming="ray")
 
+    def become(self, hosts: list[Host], cpus: int = 1) -> None:
+        """Beside the head, exactly `hosts` are nodes: those that were lost join, others leave."""
+        running = {host.name for host in self.known if any("raylet" in line for line in host.commands().values())}
+        changed = False
+        for host in self.known:
+            if host.name in running and host not in hosts:
+                self.lose(host)
+                changed = True
+        for host in hosts:
+            if host.name not in running:
+                self.join(host, cpus)
+                changed = True
+        if changed:
+            wait_until(f"{len(hosts) + 1} Ray nodes", 600, lambda: self.nodes() == len(hosts) + 1, every=1)
+
     def nodes(self) -> int:
         """How many hosts the head counts as alive."""
-        code = "import ray; ray.init(logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
+        code = "import ray; ray.init(logging_level='ERROR'); print('alive:', sum(n['Alive'] for n in ray.nodes()))"
         done = self.head.run("python", "-c", code, env={**self.environment, "RAY_ADDRESS": self.address}, check=False)
-        return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
+        found = re.search(r"^alive: (\d+)$", done.stdout, re.MULTILINE)  # Ray's own words may stand around it
+        return int(found[1]) if found else 0
 
 
 @contextlib.contextmanager
@@ -67,9 +89,9 @@ def ray_on(
         cluster.start_head(each[0])
         for host, count in zip(hosts[1:], each[1:], strict=True):
             cluster.join(host, count)
-        wait_until(f"{len(hosts)} Ray nodes", 90, lambda: cluster.nodes() == len(hosts), every=1)
+        wait_until(f"{len(hosts)} Ray nodes", 600, lambda: cluster.nodes() == len(hosts), every=1)
         yield cluster
     finally:
-        for host in hosts:
+        for host in [hosts[0], *cluster.known]:
             host.kill()
             shutil.rmtree(f"/tmp/lab-ray-{host.name}", ignore_errors=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.lab.hosts import Host, wait_until
+from tests.lab.hosts import Host, environment, wait_until
 from tests.lab.ray_nodes import RayCluster
 
 RECIPE = [
@@ -28,12 +27,19 @@ RECIPE = [
 ]
 
 
+# Each limit is for a machine that does much else; what a test promises is measured from a fault, not from a start.
+PATIENCE_S = 900.0
+# Those that a test has begun.
+begun: list[LabRun] = []
+
+
 @dataclass
 class LabRun:
-    """`distmed train` on some host, its folder and its process."""
+    """`distmed train` on some host, its folder, its process and the file of what it says."""
 
     path: Path
     process: subprocess.Popen[str]
+    said: Path
 
     @property
     def losses(self) -> dict[int, float]:
@@ -62,7 +68,7 @@ class LabRun:
     def checkpoints(self) -> list[str]:
         return sorted(path.name for path in (self.path / "checkpoints").glob("step-*"))
 
-    def wait_for_step(self, step: int, seconds: float = 180) -> None:
+    def wait_for_step(self, step: int, seconds: float = PATIENCE_S) -> None:
         def reached() -> bool:
             if self.process.poll() is not None:
                 raise AssertionError(f"ended with {self.process.returncode} before step {step}: {self.output()}")
@@ -70,32 +76,44 @@ class LabRun:
 
         wait_until(f"step {step} of {self.path.name}", seconds, reached)
 
-    def end(self, seconds: float = 240) -> tuple[int, str]:
+    def wait_to_say(self, text: str, seconds: float = PATIENCE_S) -> None:
+        def heard() -> bool:
+            assert self.process.poll() is None or text in self.output(), f"ended without {text!r}: {self.output()}"
+            return text in self.output()
+
+        wait_until(f"{self.path.name} to say {text!r}", seconds, heard)
+
+    def end(self, seconds: float = PATIENCE_S) -> tuple[int, str]:
         """Exit status and what was said."""
-        output, _ = self.process.communicate(timeout=seconds)
-        return self.process.returncode, output
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not ended within {seconds:g} s: {self.output()}") from None
+        return self.process.returncode, self.output()
 
     def output(self) -> str:
-        return self.process.communicate(timeout=20)[0]
+        return self.said.read_text(errors="replace")
 
 
-def start(folder: Path, host: Host, cluster: RayCluster, name: str, *arguments: str, **variables: str) -> LabRun:
-    """`distmed train` on `host`, on the workers of `cluster`; runs go to `folder`/runs."""
-    process = host.start(
-        "distmed", "train", *RECIPE, *arguments, "--name", name,
-        cwd=folder, env={**cluster.environment, "RAY_ADDRESS": cluster.address, **variables},
-    )  # fmt: skip
-    return LabRun(folder / "runs" / name, process)
+def start(folder: Path, host: Host, cluster: RayCluster | None, name: str, *arguments: str, **variables: str) -> LabRun:
+    """`distmed train` on `host`, on the workers of `cluster` or, without one, on a Ray of its own; runs go to `folder`/runs."""
+    known = {**cluster.environment, "RAY_ADDRESS": cluster.address} if cluster else environment()
+    # Into a file: a pipe that nobody reads would hold the run up when it is full.
+    said = folder / f"{name}-{len(list(folder.glob(f'{name}-*.said')))}.said"
+    with said.open("w") as log:
+        process = host.start(
+            "distmed", "train", *RECIPE, *arguments, "--name", name,
+            cwd=folder, log=log, env={**known, **variables},
+        )  # fmt: skip
+    run = LabRun(folder / "runs" / name, process, said)
+    begun.append(run)
+    return run
 
 
-def alive(pids: list[int]) -> list[int]:
-    """Those of `pids` that still run, zombies left out."""
-    found = []
-    for pid in pids:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if state != "Z" and pid != os.getpid():
-            found.append(pid)
-    return found
+def end_all() -> None:
+    """Runs that a test which failed has left."""
+    for run in begun:
+        if run.process.poll() is None:
+            run.process.kill()
+            run.process.wait()
+    begun.clear()

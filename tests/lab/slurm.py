@@ -63,6 +63,8 @@ class Slurm:
         # The folders of pytest are closed to the user munge.
         self.munge = Path(tempfile.mkdtemp(prefix="lab-munge-"))
         self.daemons: list[subprocess.Popen[bytes]] = []
+        # What a lab that was killed left in /tmp is not for this one's jobs to answer for.
+        self.found = set(Path("/tmp").glob("distmed-*-*"))
         self.environment = {
             **environment(),
             "SLURM_CONF": str(folder / "slurm.conf"),

@@ -19,7 +19,7 @@ def two_hosts(lab: Lab) -> Iterator[RayCluster]:
 
 
 def test_hosts_have_names_addresses_and_ports_of_their_own(lab: Lab) -> None:
-    assert [host.run("hostname").stdout.strip() for host in lab.hosts] == ["n1", "n2", "n3"]
+    assert [host.run("hostname").stdout.strip() for host in lab.hosts] == ["n1", "n2", "n3", "n4"]
     assert "10.77.0.12" in lab[1].run("ip", "-4", "address", "show", "eth0").stdout
     assert lab[0].run("ping", "-c1", "-W2", lab[1].address, check=False).returncode in (0, 127)
 

@@ -40,7 +40,11 @@ def nothing_left(slurm: Slurm) -> None:
         return [command for command in found if "slurmd" not in command and "slurmstepd" not in command]
 
     wait_until("an empty cluster", 45, lambda: not left())
-    assert not list(Path("/tmp").glob("distmed-*-*"))
+    assert not temporary_folders() - slurm.found
+
+
+def temporary_folders() -> set[Path]:
+    return set(Path("/tmp").glob("distmed-*-*"))
 
 
 @pytest.fixture
@@ -57,11 +61,11 @@ def test_srun_reaches_both_nodes(slurm: Slurm) -> None:
 
 def test_a_signal_saves_requeues_and_resumes(slurm: Slurm, submit: Callable[..., Job], tmp_path: Path) -> None:
     job = submit("name=requeued", "train.max_steps=14")
-    job.wait_for("step 4/14", 300)
+    job.wait_for("step 4/14", 900)
     job.signal("USR1")
     job.wait_for("requeued: goes on", 90)
     saved = max(steps_of(tmp_path, "requeued"))
-    state = job.wait_for_end(400)
+    state = job.wait_for_end(900)
     assert (state, job.exit_status, job.restarts) == ("COMPLETED", 0, 1), job.log
     assert steps_of(tmp_path, "requeued") == list(range(1, 15))
     assert f"resumed after step {saved}" in job.log
@@ -79,7 +83,7 @@ def test_a_signal_saves_requeues_and_resumes(slurm: Slurm, submit: Callable[...,
 
 def test_scancel_saves_and_ends(slurm: Slurm, submit: Callable[..., Job], tmp_path: Path) -> None:
     job = submit("name=cancelled", "train.max_steps=100000")
-    job.wait_for("first step", 300)
+    job.wait_for("first step", 900)
     slurm.command("scancel", str(job.number))
     job.wait_for("ended with status 130", 60)
     saved = max(steps_of(tmp_path, "cancelled"))
@@ -93,7 +97,7 @@ def test_the_head_dies_and_the_job_goes_on(slurm: Slurm, submit: Callable[..., J
     """And another job of the same user, on the same nodes at the same time, notices nothing of it."""
     job = submit("--name", "headless", "train.max_steps=14", "checkpoint.every=3")
     neighbor = submit("name=neighbor", "train.max_steps=14")
-    job.wait_for("step 5/14", 400)
+    job.wait_for("step 5/14", 900)
     (gcs,) = [
         pid
         for pid, command in slurm.hosts[0].commands().items()
@@ -105,8 +109,8 @@ def test_the_head_dies_and_the_job_goes_on(slurm: Slurm, submit: Callable[..., J
     job.wait_for("requeued: goes on", 60)
     assert time.monotonic() - died < 60
     assert "ended with status 137" in job.log
-    assert (job.wait_for_end(400), job.restarts) == ("COMPLETED", 1), job.log
-    assert (neighbor.wait_for_end(400), neighbor.restarts) == ("COMPLETED", 0), neighbor.log
+    assert (job.wait_for_end(900), job.restarts) == ("COMPLETED", 1), job.log
+    assert (neighbor.wait_for_end(900), neighbor.restarts) == ("COMPLETED", 0), neighbor.log
     assert steps_of(tmp_path, "headless") == list(range(1, 15))
     assert steps_of(tmp_path, "neighbor") == list(range(1, 15))
     nothing_left(slurm)

@@ -24,7 +24,7 @@ SOAK_S = float(os.environ.get("LAB_SOAK_S", "300"))
 @pytest.mark.timeout(SOAK_S * 3 + 1200)
 def test_a_run_outlives_a_random_fault_every_minute(lab: Lab, tmp_path: Path) -> None:
     chance = random.Random(7)
-    with ray_on(lab.folder, lab.hosts, cpus=[0, 1, 1]) as cluster:
+    with ray_on(lab.folder, lab.hosts[:3], cpus=[0, 1, 1]) as cluster:
         arguments = [
             "train.max_steps=1000000",
             "checkpoint.every=5",
@@ -32,7 +32,7 @@ def test_a_run_outlives_a_random_fault_every_minute(lab: Lab, tmp_path: Path) ->
             "cluster.max_failures=-1",
         ]
         run = start(tmp_path, lab[0], cluster, "soak", *arguments)
-        run.wait_for_step(3, 300)
+        run.wait_for_step(3)
 
         def workers() -> list[int]:
             return [
@@ -50,13 +50,13 @@ def test_a_run_outlives_a_random_fault_every_minute(lab: Lab, tmp_path: Path) ->
                 os.kill(pid, signal.SIGCONT)
 
         def lose() -> None:
-            host = chance.choice(lab.hosts[1:])
+            host = chance.choice(lab.hosts[1:3])
             cluster.lose(host)
             time.sleep(30)
             cluster.join(host, 1)
 
         def cut() -> None:
-            host = chance.choice(lab.hosts[1:])
+            host = chance.choice(lab.hosts[1:3])
             host.cut()
             time.sleep(10)
             host.mend()
@@ -71,7 +71,7 @@ def test_a_run_outlives_a_random_fault_every_minute(lab: Lab, tmp_path: Path) ->
             time.sleep(chance.uniform(60, 90))
             assert run.process.poll() is None, f"after {met}: {run.output()}"
         run.process.send_signal(signal.SIGTERM)
-        status, output = run.end(300)
+        status, output = run.end()
     assert status == 130, f"after {met}: {output}"
     # Each step is in the committed history once, and a step's cases follow from its number alone.
     assert list(run.losses) == list(range(1, max(run.losses) + 1)), met

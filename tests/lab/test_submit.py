@@ -53,12 +53,12 @@ def submit(lab: Lab, cluster: RayCluster, tmp_path: Path) -> Submit:
 def test_a_job_is_called_as_its_run_and_stops_with_a_checkpoint(lab: Lab, submit: Submit) -> None:
     said = submit("name=job", *RECIPE, "train.max_steps=100000", "--num-workers", "2", "--no-wait").stdout
     assert "ships 0.0 MiB" in said
-    wait_until("three steps", 300, lambda: submit.steps("job") >= 3, every=0.5)
+    wait_until("three steps", 900, lambda: submit.steps("job") >= 3, every=0.5)
     assert "RUNNING" in submit("status", "job").stdout
     commands = [command for host in lab.hosts for command in host.commands().values()]
     assert not [command for command in commands if SECRET in command]
     submit("stop", "job")
-    wait_until("the job's end", 120, lambda: "STOPPED" in submit("status", "job").stdout, every=1)
+    wait_until("the job's end", 300, lambda: "STOPPED" in submit("status", "job").stdout, every=1)
     assert "with a checkpoint saved" in submit("logs", "job").stdout
     saved = sorted(path.name for path in (submit.runs / "job" / "checkpoints").glob("step-*"))
     assert saved and (submit.runs / "job" / "checkpoints" / saved[-1]).is_dir()
