@@ -26,28 +26,6 @@ lab: $(VENV)/.installed
 		$(BIN)/pytest -m lab --junit-xml=.lab-report.xml tests/lab; status=$$?; \
 	$(BIN)/python -m tests.lab.table .lab-report.xml .lab-figures $(if $(filter short,$(LAB)),.,benchmarks); exit $$status
 
-test-fast lab lint bench clean
-
-$(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
-
-smoke: $(VENV)/.installed
-	rm -rf runs/smoke
-	$(BIN)/distmed train --num-workers 1
-
-test: $(VENV)/.installed
-	$(BIN)/pytest -m "not lab"
-
-# Several hosts on this machine, a real Slurm, and the whole table of faults; the soak of 30 minutes is `LAB_SOAK_S=1800`.
-LAB_SOAK_S ?= 1800
-lab: $(VENV)/.installed
-	rm -f .lab-figures .lab-report.xml
-	LAB_SOAK_S=$(LAB_SOAK_S) LAB_FIGURES=$(CURDIR)/.lab-figures \
-		$(BIN)/pytest -m lab --junit-xml=.lab-report.xml tests/lab; status=$$?; \
-	$(BIN)/python -m tests.lab.table .lab-report.xml .lab-figures benchmarks; exit $$status
-
 test-fast: $(VENV)/.installed
 	$(BIN)/pytest -m "not slow and not lab"
 
