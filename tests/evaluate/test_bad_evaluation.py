@@ -11,6 +11,8 @@ import torch
 from tests.evaluate.conftest import LABELS, NAMES, write_cases
 from tests.evaluate.door import Door
 
+pytestmark = pytest.mark.slow
+
 FORMAT = ("--format", "phenopackets")
 
 

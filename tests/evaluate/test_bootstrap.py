@@ -76,6 +76,7 @@ def test_drawing_single_cases_instead_of_groups_would_not():
     assert coverage(alone, "top1", 0.7) < 0.90
 
 
+@pytest.mark.slow
 def test_the_interval_of_auroc_covers_the_truth():
     def binormal(random):
         gold_N = random.integers(0, 2, 120)

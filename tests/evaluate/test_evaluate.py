@@ -16,6 +16,8 @@ from distmed.evaluate.figure import hashed
 from tests.evaluate.conftest import LABELS, NAMES, write_cases
 from tests.evaluate.door import Door, InProcess
 
+pytestmark = pytest.mark.slow
+
 EVERY_FIGURE = {
     "top1", "top3", "top5", "macro_f1", "micro_f1", "weighted_f1", "balanced_accuracy", "mcc", "auroc_macro", "auprc_macro",
     "prevalence_macro", "nll", "brier", "ece", "ece_mass", "mce", "nll_scaled", "brier_scaled", "ece_scaled", "ece_mass_scaled",

@@ -79,6 +79,7 @@ def test_segments_of_equal_numbers_in_neighboring_rows_stay_apart() -> None:
     assert lengths["max_length_k"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2"])
 @torch.no_grad()
 def test_cases_packed_for_flex_attention_have_the_logits_of_each_alone(

@@ -15,6 +15,8 @@ from distmed.stream.report import notes
 from distmed.stream.sequences import Sequences
 from distmed.stream.stream import Stream, StreamPlan
 
+pytestmark = pytest.mark.slow
+
 RecipeMaker = Callable[..., Recipe]
 PlanMaker = Callable[..., StreamPlan]
 

@@ -19,6 +19,8 @@ from distmed.stream.stream import Stream, StreamPlan
 from tests.stream.conftest import patients
 from tests.stream.test_stream import bytes_of
 
+pytestmark = pytest.mark.slow
+
 RecipeMaker = Callable[..., Recipe]
 PlanMaker = Callable[..., StreamPlan]
 

@@ -80,6 +80,7 @@ def test_each_case_comes_once_an_epoch_on_any_number_of_workers(
     assert seen == Counter(everyone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", [True, False])
 @pytest.mark.parametrize("task", ["classify", "generate"])
 def test_the_global_batches_are_the_same_for_any_number_of_workers(
@@ -110,6 +111,7 @@ def test_packed_sequences_are_cut_into_even_contiguous_runs(
     assert sorted(len(rows(share)) for share in shares) == [2, 3, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefetch", [True, False])
 @pytest.mark.parametrize("task", ["classify", "generate"])
 def test_resume_anywhere_gives_the_same_steps_to_the_byte(
