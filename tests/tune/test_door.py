@@ -13,7 +13,7 @@ from distmed.tune.record import Record
 from tests.tune.conftest import SMALL, TuneDoor, changed
 from tests.tune.watching import finished, table
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2000)]
 
 
 def test_a_search_leaves_a_recipe_a_model_a_table_and_a_report(door: TuneDoor) -> None:
@@ -32,7 +32,8 @@ def test_a_search_leaves_a_recipe_a_model_a_table_and_a_report(door: TuneDoor) -
     report = (run / "report.html").read_text()
     assert report.count("<svg") >= 5 and "http://" not in report.split("<body>")[0]
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["test"][0]["winner"]["n"] == 40
+    # One of the 40 has a diagnosis that none of the 100 training cases has; it is counted apart.
+    assert summary["test"][0]["winner"]["n"] == 39
     assert "best.yaml" in output
     assert not (run / "lock.json").exists() and not (run / "ray").exists()
 

@@ -13,7 +13,7 @@ from distmed.tune.record import Record
 from tests.tune.conftest import SMALL, TuneDoor, changed
 from tests.tune.watching import finished, processes, table, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2000)]
 
 
 def test_a_killed_search_goes_on_and_its_table_is_whole(door: TuneDoor) -> None:

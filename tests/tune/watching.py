@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-LIMIT_S = 500
+LIMIT_S = 900
 
 
 def finished(process: subprocess.Popen[str], status: int = 0) -> str:
