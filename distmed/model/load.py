@@ -18,7 +18,7 @@ from distmed.model.kernels import use_kernel
 from distmed.model.lora import freeze, with_lora
 from distmed.model.quantize import fill_quantized
 from distmed.model.recompute import tile_mlps
-from distmed.model.streaming import partition, places, stored_tensors, without_data
+from distmed.model.streaming import Stored, initialize, partition, places, stored_tensors, without_data
 from distmed.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def load_model(
     elif recipe.model.quantize is not None:
         hf, fresh = _quantized(architecture, config, folder, dtype, skip)
     elif recipe.model.init == "random":
-        hf, fresh = auto.from_config(config, **options, dtype=dtype), set()
+        hf, _ = _hollow(architecture, config, dtype, None)
+        initialize(hf, dtype)
+        fresh = set()
     else:
         hf, fresh = _whole(architecture, config, folder, dtype, skip)
     if rows > hf.get_input_embeddings().num_embeddings:
@@ -129,11 +131,8 @@ def _partitioned(
     """The model under ZeRO-3, each worker with its partition, and the names of what is fresh."""
     from transformers.integrations import HfDeepSpeedConfig
 
-    with without_data():
-        hf = architecture._from_config(config, dtype=dtype)
-    hf.tie_weights()
     stored = {} if recipe.model.init == "random" else stored_tensors(folder, skip)
-    source = None if stored is None else places(hf, stored)
+    hf, source = _hollow(architecture, config, dtype, stored)
     if source is not None:
         return hf, partition(hf, ds_config, source, dtype)
     # Tensors that transformers renames, cuts or joins: it gathers and partitions them itself, more slowly.
@@ -151,17 +150,29 @@ def _quantized(
     skip: tuple[str, ...],
 ) -> tuple[PreTrainedModel, set[str]]:
     """The model with its linear layers in 4 bits, and the names of what is fresh."""
-    with without_data():
-        hf = architecture._from_config(config, dtype=dtype)
-    hf.tie_weights()
-    stored = stored_tensors(folder, skip)
-    source = None if stored is None else places(hf, stored)
+    hf, source = _hollow(architecture, config, dtype, stored_tensors(folder, skip))
     if source is None:
         raise UserError(
             f"{folder}: model.quantize cannot read its weights, which transformers renames or cuts",
             "save the model once with transformers (save_pretrained), or train without model.quantize",
         )
     return hf, fill_quantized(hf, source, dtype)
+
+
+def _hollow(
+    architecture: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    stored: dict[str, Stored] | None,
+) -> tuple[PreTrainedModel, dict[str, Stored] | None]:
+    """The model with parameters that have no data yet, and for each of them the stored tensor it is read from.
+
+    None for the tensors where what is stored is none, or does not simply match.
+    """
+    with without_data():
+        hf = architecture._from_config(config, dtype=dtype)
+    hf.tie_weights()
+    return hf, None if stored is None else places(hf, stored)
 
 
 def _whole(

@@ -149,8 +149,11 @@ def partition(
     same numbers.
     """
     import deepspeed
+    from deepspeed.utils import groups
 
-    init = deepspeed.zero.Init(config_dict_or_path=ds_config, dtype=dtype)
+    # hpZ's group is the process's: a second model in it takes the one that is there.
+    intra = groups._get_zero_param_intra_parallel_group()
+    init = deepspeed.zero.Init(config_dict_or_path=ds_config, dtype=dtype, zero_param_parallel_group=intra)
     if init.mem_efficient_linear:
         # What the context manager would do: without it a graph keeps gathered weights alive.
         init._enable_mem_efficient_linear()
@@ -186,6 +189,23 @@ def partition(
                 _fill(parameter, tensor, init, whole=anew)
             parameter.partition()  # type: ignore[attr-defined]
     return fresh
+
+
+def initialize(hf: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Give every parameter of `hf`, which has no data yet, fresh values: those that `partition` makes at the same seed."""
+    made: dict[int, nn.Parameter] = {}
+    for module in hf.modules():
+        anew = False
+        for key, bare in module._parameters.items():
+            if bare is None:
+                continue
+            if id(bare) not in made:
+                made[id(bare)] = nn.Parameter(torch.empty(bare.shape, dtype=dtype), bare.requires_grad)
+                anew = True
+            module._parameters[key] = made[id(bare)]
+        if anew:
+            with torch.no_grad():
+                hf._init_weights(module)
 
 
 def _fill(parameter: Any, tensor: Stored, init: Any, *, whole: bool) -> None:
