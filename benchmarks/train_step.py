@@ -71,6 +71,8 @@ def recipe_overrides(options: argparse.Namespace, sequences: int) -> list[str]:
     steps = options.warm_up + options.steps
     return [
         f"model.path={MODEL_DIR}",
+        "model.freeze=[]",
+        "model.dropout=0",
         f"data.train.0.source={options.data}",
         "data.train.0.where={closed_set: true}",
         "data.eval=[]",

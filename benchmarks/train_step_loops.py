@@ -130,7 +130,11 @@ def trainer(task: Task, rank: int) -> Measured:
         seed=recipe.train.seed,
     )
     model = AutoModelForSequenceClassification.from_pretrained(
-        job.model_folder, num_labels=len(job.labels), ignore_mismatched_sizes=True
+        job.model_folder,
+        num_labels=len(job.labels),
+        ignore_mismatched_sizes=True,
+        hidden_dropout_prob=recipe.model.dropout,
+        attention_probs_dropout_prob=recipe.model.dropout,
     )
     measured = Measured()
 
