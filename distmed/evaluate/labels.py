@@ -56,10 +56,15 @@ class LabelSpace:
         return Meaning(())
 
     def nearest(self, label: str, name: str | None) -> str | None:
-        """The class whose key or name is spelled most like this label, if one is."""
+        """The class whose key or name is spelled most like this label, if one is.
+
+        Never one with other numbers: OMIM:154700 and OMIM:154701, or types 1 and 2, are different diseases.
+        """
         plain = {_plain(text): k for texts in (self.names, self.labels) for k, text in enumerate(texts)}
         for written in filter(None, (label, name)):
-            near = difflib.get_close_matches(_plain(written), list(plain), n=1, cutoff=ALIKE)
+            wanted = _plain(written)
+            same = [text for text in plain if _numbers(text) == _numbers(wanted)]
+            near = difflib.get_close_matches(wanted, same, n=1, cutoff=ALIKE)
             if near:
                 return self.labels[plain[near[0]]]
         return None
@@ -111,3 +116,8 @@ def write_draft(path: Path, unknown: Mapping[str, str | None], space: LabelSpace
 def _plain(text: str) -> str:
     """Without case, punctuation and the difference between separators: `ICD-10: e11.9` and `ICD10 E11 9`."""
     return " ".join(re.findall(r"[a-z]+|\d+", text.lower()))
+
+
+def _numbers(plain: str) -> list[str]:
+    """Arabic and Roman ones, in order of their spelling."""
+    return sorted(word.lstrip("0") for word in plain.split() if word.isdigit() or re.fullmatch("[ivx]+", word))

@@ -105,6 +105,11 @@ def test_a_few_that_look_alike_are_noted_and_not_guessed(space, tmp_path):
     assert space.meaning("OMIM 130050", None).classes == ()
 
 
+@pytest.mark.parametrize("label", ["OMIM:154701", "OMIM:145700", "Type 1 diabetes", "ICD10:E11.8", "Type II diabetes"])
+def test_another_number_is_another_disease_however_alike(space, label):
+    assert space.nearest(label, None) is None
+
+
 def test_data_without_labels_is_for_predict(space, tmp_path):
     unlabelled = Read("new.csv", None, [Case(id="1", kind="diagnosis", group="1", text="x")])  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"new.csv: no case has a label") as refused:
