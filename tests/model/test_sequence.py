@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ import pytest
 from distmed.errors import UserError
 from distmed.recipe import Recipe, check
 from distmed.train.deepspeed_config import accumulation_steps
+from tests.ranks import run_ranks
 from tests.test_recipe import LEAST
 
 Make = Callable[..., Any]
@@ -31,28 +28,8 @@ GENERATE = {
 def start(recipes: list[Recipe], world_size: int, folder: Path) -> list[list[dict[str, Any]]]:
     """For each recipe what each worker saw."""
     (folder / "jobs.json").write_text(json.dumps([recipe.model_dump(mode="json") for recipe in recipes]))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    env = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[2])}
     outs = [folder / f"{rank}.json" for rank in range(world_size)]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), str(folder / "jobs.json"), str(rank), str(world_size), port, str(out)],
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank, out in enumerate(outs)
-    ]
-    try:
-        logs = [worker.communicate(timeout=500)[0] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    for worker, log in zip(workers, logs, strict=True):
-        assert worker.returncode == 0, log[-3000:]
+    run_ranks(WORKER, folder / "jobs.json", world_size, logs=folder, last=lambda rank: [str(outs[rank])])
     return [list(job) for job in zip(*(json.loads(out.read_text()) for out in outs), strict=True)]
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ import pytest
 from distmed import shipped
 from distmed.model.builtin import make_tiny_llama, tiny_llama_config
 from distmed.train.abilities import has_libaio
+from tests.ranks import run_ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 WORKER = Path(__file__).with_name("ds_worker.py")
@@ -24,27 +21,7 @@ PLAIN = ["zero1", "zero2", "zero3", "zero3_hpz"]
 
 
 def run(folder: Path, world_size: int, names: list[str]) -> dict[str, list[dict[str, Any]]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    env = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[2])}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), str(folder), str(rank), str(world_size), port, *names],
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
-    try:
-        logs = [worker.communicate(timeout=800)[0] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    for worker, log in zip(workers, logs, strict=True):
-        assert worker.returncode == 0, log[-3000:]
+    run_ranks(WORKER, folder, world_size, logs=folder, last=lambda rank: names, limit_s=800)
     return {
         name: [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in range(world_size)] for name in names
     }
