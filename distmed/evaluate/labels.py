@@ -63,7 +63,8 @@ class LabelSpace:
         plain = {_plain(text): k for texts in (self.names, self.labels) for k, text in enumerate(texts)}
         for written in filter(None, (label, name)):
             wanted = _plain(written)
-            same = [text for text in plain if _numbers(text) == _numbers(wanted)]
+            numbers = _numbers(wanted)
+            same = [text for text in plain if _numbers(text) == numbers]
             near = difflib.get_close_matches(wanted, same, n=1, cutoff=ALIKE)
             if near:
                 return self.labels[plain[near[0]]]
