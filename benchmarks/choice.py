@@ -3,21 +3,18 @@
 HEAD-QA dev flows in, a random decoder is made for it; a table flows out: the largest difference of a log-likelihood, the same
 answers or not, and seconds of either side (words in, log-likelihoods out; loading not counted).
 
-    python benchmarks/choice.py --data HEAD_QA_FOLDER --harness PYTHON_WITH_LM_EVAL [--out benchmarks/choice_DATE.md]
+    python benchmarks/choice.py --data HEAD_QA_FOLDER --harness PYTHON_WITH_LM_EVAL
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -188,8 +185,10 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="take only so many questions")
     parser.add_argument("--shape", choices=list(SHAPES), default="small")
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32], help="batch sizes of the harness to try")
-    parser.add_argument("--out", type=Path, help="write a dated result")
     arguments = parser.parse_args()
+
+    from dated import Dated
+
     with tempfile.TemporaryDirectory() as work:
         compared = compare(
             arguments.harness,
@@ -199,23 +198,16 @@ def main() -> None:
             batches=tuple(arguments.batches),
             shape=arguments.shape,
         )
-    on_gpu = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if on_gpu else f"{platform.processor() or platform.machine()}"
-    page = f"""# Multiple choice beside lm-evaluation-harness, {date.today()}
-
-{table(compared)}
-
-HEAD-QA dev, a Llama of random weights ({arguments.shape}: {SHAPES[arguments.shape]}, vocabulary 8,000), float32, {device},
-{torch.get_num_threads()} threads. Prompts are the harness' own (headqa_en, mmlu); solved examples are the same on both sides.
-Seconds run from words to log-likelihoods, without loading; ours take batches of {BUDGET["cuda" if on_gpu else "cpu"]} padded
-tokens, of the harness the fastest of batch sizes {arguments.batches} counts. lm-eval {compared[0].harness_version},
-torch {version("torch")}, transformers {version("transformers")}, Python {platform.python_version()}.
-
-    python benchmarks/choice.py {" ".join("…" if word.startswith("/") else word for word in sys.argv[1:])}
-"""
-    if arguments.out:
-        arguments.out.write_text(page, encoding="utf-8")
-    print(page)
+    file = Dated("choice", "Multiple choice beside lm-evaluation-harness")
+    file.line(f"{table(compared)}\n")
+    shape = SHAPES[arguments.shape]
+    budget = BUDGET["cuda" if torch.cuda.is_available() else "cpu"]
+    file.line(
+        f"""HEAD-QA dev, a Llama of random weights ({shape["num_hidden_layers"]} layers of {shape["hidden_size"]}), float32,
+threads: {torch.get_num_threads()}. Prompts are the harness' own (headqa_en, mmlu); solved examples are the same on both sides.
+Seconds run from words to log-likelihoods, without loading; ours take batches of {budget} padded tokens, of the harness
+(lm-eval {compared[0].harness_version}) the fastest of batch sizes {arguments.batches} counts."""
+    )
 
 
 if __name__ == "__main__":
