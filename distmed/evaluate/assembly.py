@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 Metrics = dict[str, Any]
 Ask = Callable[[list[Case], str, Mode], "pa.Table"]
 """Have more cases scored by the model; the text says what is being done."""
+Other = tuple[str, LabelSpace, "pa.Table"]
+"""A second model's name, labels and table."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Everything that was read and scored. `other` holds a second model's name, labels and table, `texts` what the model
-    was told of each case, where a person asked for it."""
+    """Everything that was read and scored. `other` is a second model, `texts` what the model was told of each case, where a
+    person asked for it."""
 
     data: Read
     table: pa.Table
@@ -40,7 +42,7 @@ class Scored:
     train: Read | None
     calibration: Read | None
     calibration_table: pa.Table | None
-    other: tuple[str, LabelSpace, pa.Table] | None
+    other: Other | None
     ask: Ask
     texts: list[str] | None = None
 
@@ -78,8 +80,8 @@ def diagnoses(scored: Scored, about: Metrics, out: Path, *, small_cells: bool) -
     return metrics, learned
 
 
-def exams(scored: Scored, about: Metrics, out: Path, *, small_cells: bool) -> Metrics:
-    """The evidence over exam questions."""
+def exams(scored: Scored, about: Metrics, out: Path, *, small_cells: bool) -> tuple[Metrics, None]:
+    """The evidence over exam questions, which take no calibration split."""
     cases = scored.data.cases
     metrics = exam.exam_evidence(cases, scored.table, small_cells=small_cells)
     rivals = [exam.second_model(scored.other[0], cases, scored.other[2])] if scored.other is not None else []
@@ -96,7 +98,7 @@ def exams(scored: Scored, about: Metrics, out: Path, *, small_cells: bool) -> Me
     metrics |= _perturbed(cases, chosen(cases), gold, before, answer)
     metrics["integrity"] = _integrity(scored, metrics)
     write_choices(out / "predictions.parquet", cases, scored.table, about, scored.texts)
-    return metrics
+    return metrics, None
 
 
 def _perturbed(

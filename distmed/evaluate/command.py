@@ -9,18 +9,29 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distmed import session
+from distmed.cases.case import Case
+from distmed.cases.prompts import Prompt
 from distmed.chatter import Chatter
 from distmed.errors import UserError
+from distmed.evaluate.about import VERSION, about_data, about_model, about_prompt, versions
+from distmed.evaluate.assembly import Other, Scored, diagnoses, exams
 from distmed.evaluate.evidence import Learned
-from distmed.evaluate.loading import Opened
+from distmed.evaluate.integrity import rounded
+from distmed.evaluate.labels import LabelSpace
+from distmed.evaluate.loading import Opened, open_model
 from distmed.evaluate.pool import Pool
 from distmed.evaluate.progress import Progress
-from distmed.evaluate.reading import Read
+from distmed.evaluate.reading import Asked, Read, how_asked, read_source
+from distmed.evaluate.report import write_report
+from distmed.recipe import Cluster
 
 DONE, INTERRUPTED = 0, 130
 WORK, LOG = "parts", "log.txt"
@@ -46,6 +57,10 @@ class Request:
     small_cells: bool = False
     overrides: tuple[str, ...] = ()
     with_text: bool = False
+
+    @property
+    def sources(self) -> dict[str, str | None]:
+        return {"data": self.data, "train": self.train, "calibration": self.calibration}
 
 
 def evaluate(request: Request, *, verbose: bool = False) -> int:
@@ -75,18 +90,7 @@ def evaluate(request: Request, *, verbose: bool = False) -> int:
 
 
 def _evaluate(request: Request, progress: Progress, stack: ExitStack) -> None:
-    from distmed import session
-    from distmed.cases.prompts import Prompt
-    from distmed.evaluate.about import VERSION, about_data, about_model, about_prompt, versions
-    from distmed.evaluate.assembly import Scored, diagnoses, exams
-    from distmed.evaluate.integrity import rounded
-    from distmed.evaluate.labels import LabelSpace, read_mapping
-    from distmed.evaluate.loading import open_model
-    from distmed.evaluate.reading import check_overlap, label_space, mode_of, read_source
-    from distmed.evaluate.report import write_report
-    from distmed.recipe import Cluster
-
-    out, work, workers = request.out, request.out / WORK, request.num_workers
+    out, work = request.out, request.out / WORK
 
     # ------------------------------------------------------------------ open
     opened = open_model(request.model, work, list(request.overrides))
@@ -95,104 +99,82 @@ def _evaluate(request: Request, progress: Progress, stack: ExitStack) -> None:
     # ------------------------------------------------------------------ read
     progress.line("reading the cases")
     cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="distmed-")))
-    names = {"data": request.data, "train": request.train, "calibration": request.calibration}
-    read = {what: read_source(name, request.format, cache) for what, name in names.items() if name}
-    data, train = read["data"], read.get("train")
-    mode = mode_of(opened, data)
-    if mode == "choice":
-        _check_for_exam(request)
-    opened, labels_from = label_space(opened, mode, data.cases, train.cases if train else [])
-    space, note = LabelSpace(opened.labels, opened.label_names), None
-    if mode == "diagnosis":
-        mapping = read_mapping(request.mapping, space) if request.mapping else {}
-        space = LabelSpace(opened.labels, opened.label_names, mapping)
-        note = check_overlap(space, data, out)
-    leak = _shared_groups(read)
+    read = {what: read_source(name, request.format, cache) for what, name in request.sources.items() if name}
+    asked = how_asked(opened, read, request.mapping, out)
 
     # ------------------------------------------------------------------ score
-    prompt = Prompt(opened.task, opened.recipe.data)
     stack.enter_context(session.connected())
-    session.wait_for_room(Cluster(num_workers=workers))
-    shots = train.cases if train and mode == "choice" else []
-    other, about_other = None, None
-    if against is not None:
-        against = against if against.labels or mode == "choice" else against.over(opened.labels, opened.label_names)
-        with Pool(against, work, workers=workers, progress=progress, shots=shots) as pool:
-            table = pool.score(data.cases, "scoring with the other model", mode=mode)
-            other = (against.name, LabelSpace(against.labels, against.label_names, space.mapping), table)
-            about_other = about_model(against, pool.facts())
-    pool = stack.enter_context(Pool(opened, work, workers=workers, progress=progress, shots=shots))
-    split = read.get("calibration") if mode == "diagnosis" else None
-    scored = Scored(
-        data=data,
-        table=pool.score(data.cases, "scoring", mode=mode),
-        space=space,
-        train=train,
-        calibration=split,
-        calibration_table=pool.score(split.cases, "scoring the calibration split", mode=mode) if split else None,
-        other=other,
-        ask=lambda cases, doing, how: pool.score(cases, doing, mode=how),
-        texts=[prompt.text(case) for case in data.cases] if request.with_text else None,
-    )
-    facts = pool.facts()
+    session.wait_for_room(Cluster(num_workers=request.num_workers))
+    shots = read["train"].cases if "train" in read and asked.mode == "choice" else []
+    pool_of = partial(Pool, work=work, workers=request.num_workers, progress=progress, shots=shots)
+    other, about_other = _score_other(against, asked, read["data"].cases, pool_of) if against else (None, None)
+    pool = stack.enter_context(pool_of(asked.opened))
+    scored = _score(asked, read, pool, other, with_text=request.with_text)
 
     # ------------------------------------------------------------------ count
     progress.line("computing the figures")
-    about = {
-        "version": VERSION,
-        "kind": mode,
-        "model": about_model(opened, facts),
-        **{what: about_data(read[what]) if what in read else None for what in names},
-        "against": about_other,
-        "prompt": about_prompt(opened, facts["choice"]),
-        "versions": versions(),
-        "small_cells": request.small_cells,
-    }
-    learned = None
-    if mode == "choice":
-        metrics = exams(scored, about, out, small_cells=request.small_cells)
-    else:
-        metrics, learned = diagnoses(scored, about, out, small_cells=request.small_cells)
-    metrics["labels"] = {"from": labels_from, **metrics.get("labels", {})}
-    metrics["notes"] += [said for said in (note, leak) if said]
-    if facts["head"] == "untrained":
+    about = _about(asked, read, pool, about_other, request.small_cells)
+    count = exams if asked.mode == "choice" else diagnoses
+    metrics, learned = count(scored, about, out, small_cells=request.small_cells)
+    metrics["labels"] = {"from": asked.labels_from, **metrics.get("labels", {})}
+    metrics["notes"] += asked.notes
+    if about["model"]["head"] == "untrained":
         metrics["notes"].insert(0, "The model's head is untrained: its answers are chance.")
 
     # ------------------------------------------------------------------ write
-    pool.time_alone(data.cases[:LATENCY_CASES], mode=mode)
     _write(out / "metrics.json", rounded({"about": about, **metrics}))
-    _write_speed(out / "speed.json", pool, workers)
+    pool.time_alone(read["data"].cases[:LATENCY_CASES], mode=asked.mode)
+    _write_speed(out / "speed.json", pool, request.num_workers)
     if learned is not None:
-        _write_calibration(out / CALIBRATION, opened, learned)
+        _write_calibration(out / CALIBRATION, asked.opened, learned)
     report = write_report(out)
     _show(metrics, progress)
     progress.line(f"report   {report}")
 
 
-def _check_for_exam(request: Request) -> None:
-    """What has no meaning for exam questions is refused, not passed over."""
-    for option, value in (("--calibration", request.calibration), ("--map", request.mapping)):
-        if value is not None:
-            raise UserError(
-                f"{option} is for diagnoses, and {request.data} holds exam questions", f"leave {option} out"
-            )
+def _score_other(
+    against: Opened, asked: Asked, cases: list[Case], pool_of: Callable[[Opened], Pool]
+) -> tuple[Other, dict[str, Any]]:
+    """The second model's answers to the same cases, and what it is. Without labels of its own it gets those of the first."""
+    if asked.mode == "diagnosis" and not against.labels:
+        against = against.over(asked.opened.labels, asked.opened.label_names)
+    with pool_of(against) as pool:
+        table = pool.score(cases, "scoring with the other model", mode=asked.mode)
+        space = LabelSpace(against.labels, against.label_names, asked.space.mapping)
+        return (against.name, space, table), about_model(against, pool.facts())
 
 
-def _shared_groups(read: dict[str, Read]) -> str | None:
-    """A note where papers or patients of the data are in the training split, too. For calibration that is refused: a threshold
-    would be learned from what it is reported on."""
-    groups = {case.group for case in read["data"].cases}
-    shared = {what: len(groups & {case.group for case in of.cases}) for what, of in read.items() if what != "data"}
-    if shared.get("calibration"):
-        raise UserError(
-            f"{shared['calibration']} groups (papers, patients) of --calibration are in --data, too",
-            "split by group: name a calibration split of its own",
-        )
-    if shared.get("train"):
-        return (
-            f"{shared['train']} groups (papers, patients) of the data are in the training split, too: expect too much."
-        )
-    return None
+def _score(asked: Asked, read: Mapping[str, Read], pool: Pool, other: Other | None, *, with_text: bool) -> Scored:
+    cases, split = read["data"].cases, read.get("calibration")
+    prompt = Prompt(asked.opened.task, asked.opened.recipe.data)
+    return Scored(
+        data=read["data"],
+        table=pool.score(cases, "scoring", mode=asked.mode),
+        space=asked.space,
+        train=read.get("train"),
+        calibration=split,
+        calibration_table=pool.score(split.cases, "scoring the calibration split") if split else None,
+        other=other,
+        ask=lambda cases, doing, how: pool.score(cases, doing, mode=how),
+        texts=[prompt.text(case) for case in cases] if with_text else None,
+    )
+
+
+def _about(
+    asked: Asked, read: Mapping[str, Read], pool: Pool, against: dict[str, Any] | None, small_cells: bool
+) -> dict[str, Any]:
+    """The section `about`: what was evaluated, on what, in which words, with which versions."""
+    facts = pool.facts()
+    return {
+        "version": VERSION,
+        "kind": asked.mode,
+        "model": about_model(asked.opened, facts),
+        **{what: about_data(read[what]) if what in read else None for what in ("data", "train", "calibration")},
+        "against": against,
+        "prompt": about_prompt(asked.opened, facts["choice"]),
+        "versions": versions(),
+        "small_cells": small_cells,
+    }
 
 
 def _write(path: Path, values: Any) -> None:

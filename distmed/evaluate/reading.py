@@ -5,14 +5,14 @@ Sources and an opened model flow in; cases, a mode and a label space flow out, b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from distmed.cases.case import Case
 from distmed.errors import UserError, one_of
 from distmed.evaluate.integrity import check_ids
-from distmed.evaluate.labels import LabelSpace, write_draft
+from distmed.evaluate.labels import LabelSpace, read_mapping, write_draft
 from distmed.evaluate.loading import Opened
 from distmed.evaluate.pool import Mode
 from distmed.prepare.manifest import Manifest
@@ -40,6 +40,34 @@ def read_source(source: str, format: str | None, cache: Path) -> Read:
     cases = list(read_cases_of(manifest))
     check_ids(cases, source)
     return Read(source, manifest, cases)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How the model is asked and over which labels. `notes`: what a reader of the figures must know of the data."""
+
+    opened: Opened
+    mode: Mode
+    space: LabelSpace
+    labels_from: str
+    notes: list[str]
+
+
+def how_asked(opened: Opened, read: Mapping[str, Read], mapping: Path | None, out: Path) -> Asked:
+    """The model over labels that fit the sources `data`, `train` and `calibration`. Raises UserError where nothing does.
+
+    `mapping`: a file from the data's labels to the model's; a draft of one may be written into `out`.
+    """
+    data, train = read["data"], read.get("train")
+    mode = mode_of(opened, data)
+    if mode == "choice":
+        _check_for_exam(data, {"--calibration": read.get("calibration"), "--map": mapping})
+    opened, labels_from = label_space(opened, mode, data.cases, train.cases if train else [])
+    space, notes = LabelSpace(opened.labels, opened.label_names), []
+    if mode == "diagnosis":
+        space = LabelSpace(opened.labels, opened.label_names, read_mapping(mapping, space) if mapping else {})
+        notes = check_overlap(space, data, out)
+    return Asked(opened, mode, space, labels_from, notes + check_groups(read))
 
 
 def mode_of(opened: Opened, read: Read) -> Mode:
@@ -77,7 +105,7 @@ def label_space(opened: Opened, mode: Mode, data: Sequence[Case], train: Sequenc
     return opened.over(labels, [names[label] for label in labels]), "train" if train else "data"
 
 
-def check_overlap(space: LabelSpace, read: Read, out: Path) -> str | None:
+def check_overlap(space: LabelSpace, read: Read, out: Path) -> list[str]:
     """A note where labels of the data look like labels of the model spelled differently; a draft to map them lies in `out`.
 
     Raises UserError if no case has a label, or none has one that the model knows.
@@ -90,7 +118,7 @@ def check_overlap(space: LabelSpace, read: Read, out: Path) -> str | None:
         raise UserError(f"{read.source}: no case has a label", "for cases without one there is `distmed predict`")
     strange = {label: name for label, name in known.items() if not space.meaning(label, name).classes}
     if not strange:
-        return None
+        return []
     path = out / DRAFT
     near = write_draft(path, strange, space)
     if len(strange) == len(known):
@@ -105,5 +133,31 @@ def check_overlap(space: LabelSpace, read: Read, out: Path) -> str | None:
         )
     if not near:
         path.unlink()
-        return None
-    return f"{near} labels of the data look like labels of the model that are spelled differently: see {DRAFT}, --map."
+        return []
+    return [
+        f"{near} labels of the data look like labels of the model that are spelled differently: see {DRAFT}, --map."
+    ]
+
+
+def check_groups(read: Mapping[str, Read]) -> list[str]:
+    """A note where papers or patients of the data are in the training split, too. For calibration that is refused: a threshold
+    would be learned from what it is reported on."""
+    groups = {case.group for case in read["data"].cases}
+    shared = {what: len(groups & {case.group for case in of.cases}) for what, of in read.items()}
+    if shared.get("calibration"):
+        raise UserError(
+            f"{shared['calibration']} groups (papers, patients) of --calibration are in --data, too",
+            "split by group: name a calibration split of its own",
+        )
+    if shared.get("train"):
+        return [
+            f"{shared['train']} groups (papers, patients) of the data are in the training split, too: expect too much."
+        ]
+    return []
+
+
+def _check_for_exam(data: Read, options: Mapping[str, object]) -> None:
+    """What has no meaning for exam questions is refused, not passed over."""
+    for option, value in options.items():
+        if value is not None:
+            raise UserError(f"{option} is for diagnoses, and {data.source} holds exam questions", f"leave {option} out")
