@@ -45,10 +45,16 @@ def interval(values_B: Floats) -> tuple[float, float]:
 
 
 def bootstrapped(value: float, values_B: Floats, n: int, groups: int, **more: Any) -> Figure:
-    """The figure `value` with the interval of its draws; without one where a single group leaves nothing to draw."""
+    """The figure `value` with the interval of its draws; without one where a single group leaves nothing to draw.
+
+    A draw repeats cases, which raises what measures a worst gap: where that leaves the value outside, the interval is widened.
+    """
     if not np.isfinite(value):
         return undefined(f"undefined, n={n}", n, **more)
     if groups < 2:
         return figure(value, n, "no interval: one group", **more)
+    low, high = interval(values_B)
     few = f", only {groups} groups" if groups < FEW_GROUPS else ""
-    return figure(value, n, f"bootstrap by group, {len(values_B)} draws{few}", *interval(values_B), **more)
+    aside = ", widened to hold the value" if low > value or high < value else ""
+    method = f"bootstrap by group, {len(values_B)} draws{few}{aside}"
+    return figure(value, n, method, min(low, value), max(high, value), **more)

@@ -16,7 +16,10 @@ from distmed.evaluate.sample import Sample
 # N: cases, B: draws.
 Bools = NDArray[np.bool_]
 
-COMPARED = ("top1", "top3", "macro_f1", "balanced_accuracy", "auroc_macro", "nll", "brier", "ece")
+COMPARED = (
+    *("top1", "top3", "top5", "macro_f1", "balanced_accuracy", "mcc", "auroc_macro", "auprc_macro"),
+    *("nll", "brier", "ece", "ece_mass", "aurc"),
+)
 
 
 def compare(this: Sample, other: Sample, weights_BN: NDArray[np.float32], groups: int) -> dict[str, Any]:

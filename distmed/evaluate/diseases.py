@@ -5,32 +5,40 @@ A Sample flows in; rows of plain figures flow out, one for every class of the mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from distmed.evaluate.bootstrap import bootstrapped
 from distmed.evaluate.figure import SMALLEST_CELL, Figure, figure, proportion, undefined
 from distmed.evaluate.metrics import FEW_CASES
-from distmed.evaluate.ranks import per_class
-from distmed.evaluate.sample import Sample
+from distmed.evaluate.sample import Floats, Sample
 
 STATED_PREVALENCE = 0.01
 WORST_PAIRS = 50
+FIGURES = ("sensitivity", "specificity", "ppv", "npv", "auroc", "auprc", "f1", "ppv_at")
 
 
-FIGURES = ("sensitivity", "specificity", "ppv", "npv", "auroc", "auprc", "f1")
+def per_disease(
+    sample: Sample,
+    labels: list[str],
+    names: list[str],
+    groups: Sequence[str],
+    weights_BN: Floats,
+    *,
+    small_cells: bool,
+) -> list[dict[str, Any]]:
+    """A row a class. A figure that has no case is undefined, never 0.
 
-
-def per_disease(sample: Sample, labels: list[str], names: list[str], *, small_cells: bool) -> list[dict[str, Any]]:
-    """A row a class. Proportions carry Wilson intervals; a figure that has no case is undefined, never 0.
-
-    A disease of fewer than five patients is named, and nothing else of it told, unless `small_cells`.
+    `groups` and `weights_BN` are in the order in which the sample was made. A disease of fewer than five patients is named, and
+    nothing else of it told, unless `small_cells`.
     """
     gold_K = np.bincount(sample.gold_N, minlength=sample.classes)
     predicted_K = np.bincount(sample.predicted_N, minlength=sample.classes)
     right_K = np.bincount(sample.gold_N[sample.correct_N], minlength=sample.classes)
-    auroc_BC, auprc_BC, _ = per_class(sample.probabilities_NK, sample.gold_N, np.ones((1, sample.cases), np.float32))
-    place = {int(k): c for c, k in enumerate(sample.classes_present)}
+    drawn = _drawn(sample, groups, weights_BN)
+    absent = {name: undefined("undefined, n=0") for name in ("auroc", "auprc", "f1")}
     rows = []
     for k, (label, name) in enumerate(zip(labels, names, strict=True)):
         n, predicted, right = int(gold_K[k]), int(predicted_K[k]), int(right_K[k])
@@ -51,22 +59,47 @@ def per_disease(sample: Sample, labels: list[str], names: list[str], *, small_ce
                 "specificity": specificity,
                 "ppv": proportion(right, predicted),
                 "npv": proportion(others - predicted + right, sample.cases - predicted),
-                "auroc": _area(auroc_BC, place.get(k), n, others, "rank sum (Hanley & McNeil 1982)"),
-                "auprc": _area(auprc_BC, place.get(k), n, others, "average precision"),
-                "f1": figure(2 * right / (n + predicted), n, "f1") if n + predicted else undefined("undefined, n=0"),
-                "ppv_at": {
-                    "prevalence": STATED_PREVALENCE,
-                    "value": ppv_at(sensitivity["value"], specificity["value"], STATED_PREVALENCE),
-                },
+                **drawn.get(k, absent),
+                "ppv_at": _ppv_at_stated(sensitivity, specificity, sample.cases),
             }
         )
     return rows
 
 
+def _drawn(sample: Sample, groups: Sequence[str], weights_BN: Floats) -> dict[int, dict[str, Figure]]:
+    """AUROC, AUPRC and F1 of the classes present, with the interval of their draws."""
+    present, once, areas = sample.classes_present, sample.areas(), sample.areas(weights_BN)
+    found = {
+        "auroc": (once.auroc_BC[0], areas.auroc_BC),
+        "auprc": (once.auprc_BC[0], areas.auprc_BC),
+        "f1": (sample.f1()[0, present], sample.f1(weights_BN)[:, present]),
+    }
+    group_N = np.asarray(groups, dtype=object)[sample.order]
+    rows = {}
+    for c, own_n in enumerate(np.split(group_N, sample.starts[1:])):
+        own = len(set(own_n.tolist()))
+        rows[int(present[c])] = {
+            name: bootstrapped(float(value_C[c]), drawn_BC[:, c], len(own_n), own)
+            for name, (value_C, drawn_BC) in found.items()
+        }
+    if len(present) == 1:
+        rows[int(present[0])] |= dict.fromkeys(
+            ("auroc", "auprc"), undefined("undefined, no case of another class", sample.cases)
+        )
+    return rows
+
+
+def _ppv_at_stated(sensitivity: Figure, specificity: Figure, cases: int) -> Figure:
+    """Between the values at the lower and at the upper limits of both, which are independent of each other."""
+    value, low, high = (ppv_at(sensitivity[of], specificity[of], STATED_PREVALENCE) for of in ("value", "low", "high"))
+    if value is None:
+        return undefined(sensitivity.get("why") or specificity.get("why") or "undefined, never predicted", cases)
+    return figure(value, cases, "Wilson limits of sensitivity and specificity", low, high, prevalence=STATED_PREVALENCE)
+
+
 def _hidden(label: str, name: str) -> dict[str, Any]:
     told = {"label": label, "name": name, "n": None, "prevalence": None, "few": True, "suppressed": True}
-    hidden = {figure: undefined("fewer than 5 patients") for figure in FIGURES}
-    return {**told, **hidden, "ppv_at": {"prevalence": STATED_PREVALENCE, "value": None}}
+    return {**told, **{figure: undefined("fewer than 5 patients") for figure in FIGURES}}
 
 
 def ppv_at(sensitivity: float | None, specificity: float | None, prevalence: float) -> float | None:
@@ -100,9 +133,3 @@ def confusion(
         for gold, predicted in [pairs_M2[m].tolist()]
     ]
     return rows[:WORST_PAIRS], int((~shown_M).sum())
-
-
-def _area(areas_BC: Any, place: int | None, n: int, others: int, method: str) -> Figure:
-    if place is None or not others:
-        return undefined(f"undefined, n={n}" if n == 0 else "undefined, no case of another class", n)
-    return figure(float(areas_BC[0, place]), n, method)

@@ -82,8 +82,7 @@ def evidence(scored: Diagnosed, learned: Learned | None, *, small_cells: bool) -
     weights_BN = draws(groups)
     count = len(set(groups))
     sample = scored.sample
-    metrics: Metrics = {}
-    metrics |= headline(sample, weights_BN, count)
+    metrics: Metrics = dict(headline(sample, weights_BN, count))
     metrics |= _after_temperature(scored, learned, weights_BN, count)
     metrics |= _abstention(scored, learned, weights_BN, count)
     metrics["top1_all"] = _top1_all(scored)
@@ -92,7 +91,9 @@ def evidence(scored: Diagnosed, learned: Learned | None, *, small_cells: bool) -
     metrics |= {
         "labels": _labels(scored),
         "out_of_set": _out_of_set(scored, learned, small_cells),
-        "per_disease": per_disease(sample, scored.space.labels, scored.space.names, small_cells=small_cells),
+        "per_disease": per_disease(
+            sample, scored.space.labels, scored.space.names, groups, weights_BN, small_cells=small_cells
+        ),
         "confusion": rows,
         "confusion_suppressed": suppressed,
         "calibration": _calibration(scored, learned, small_cells),

@@ -88,7 +88,7 @@ def compare_exams(cases: Sequence[Case], table: pa.Table, rivals: Sequence[Rival
         for way, other_N in other.items():
             change_N = this[way].astype(np.float32) - other_N.astype(np.float32)
             drawn_B = (weights_BN @ change_N) / total_B
-            difference = bootstrapped(float(change_N.mean()), drawn_B, len(cases), count)
+            difference = bootstrapped(float(change_N.mean(dtype=np.float64)), drawn_B, len(cases), count)
             figures[way] = {"this": float(this[way].mean()), "other": float(other_N.mean()), "difference": difference}
         test = mcnemar(this["letter"], other["letter"])
         rows.append({"with": what, "name": name, "n": len(cases), "mcnemar": test, "figures": figures})

@@ -38,7 +38,8 @@ def proportion(hits: int, n: int, **more: Any) -> Figure:
     if not n:
         return undefined("undefined, n=0", **more)
     low, high = proportion_confint(int(hits), int(n), alpha=1 - LEVEL, method="wilson")
-    return figure(hits / n, n, "wilson", low, high, **more)
+    # It misses 0 and 1 by rounding.
+    return figure(hits / n, n, "wilson", low if hits else 0.0, high if hits < n else 1.0, **more)
 
 
 def hashed(case_id: str) -> str:

@@ -60,7 +60,7 @@ def perturbed(
                 "n": len(places),
                 "before": float(right_before_N.mean()),
                 "after": float(right_after_N.mean()),
-                "change": bootstrapped(float(change_N.mean()), drawn_B, len(places), len(set(groups))),
+                "change": bootstrapped(float(change_N.mean(dtype=np.float64)), drawn_B, len(places), len(set(groups))),
                 "flips": proportion(int((answers != former).sum()), len(places)),
             }
         )

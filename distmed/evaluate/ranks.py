@@ -6,6 +6,8 @@ one class only. So N comparisons a case, N x N in all, serve every class; a draw
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,14 +18,21 @@ Ints = NDArray[np.integer]
 BLOCK_ELEMENTS = 20_000_000
 
 
-def rank_figures(probabilities_NK: Floats, gold_N: Ints, w_BN: Floats) -> dict[str, Floats]:
-    """auroc_macro, auprc_macro and prevalence_macro for every draw; cases sorted by gold. NaN where no class has both sides.
+class Areas(NamedTuple):
+    """AUROC, average precision and positives of the C classes in gold, for every draw; an area is NaN where it is undefined."""
 
-    AUROC counts ties half (Hanley & McNeil 1982). AUPRC is average precision, sum over thresholds of (R_n - R_n-1) P_n, as
-    scikit-learn computes it. Means run over the classes that are positive in the draw, for AUROC also negative.
+    auroc_BC: Floats
+    auprc_BC: Floats
+    n_BC: Floats
+
+
+def rank_figures(areas: Areas) -> dict[str, Floats]:
+    """auroc_macro, auprc_macro and prevalence_macro for every draw; NaN where no class has both sides.
+
+    Means run over the classes that are positive in the draw, for AUROC also negative.
     """
-    auroc_BC, auprc_BC, n_BC = per_class(probabilities_NK, gold_N, w_BN)
-    total_B = w_BN.sum(axis=1, dtype=np.float64)
+    auroc_BC, auprc_BC, n_BC = areas
+    total_B = n_BC.sum(axis=1)
     present_BC = n_BC > 0
     both_BC = present_BC & (n_BC < total_B[:, None])
     with np.errstate(invalid="ignore"):
@@ -34,8 +43,12 @@ def rank_figures(probabilities_NK: Floats, gold_N: Ints, w_BN: Floats) -> dict[s
         }
 
 
-def per_class(probabilities_NK: Floats, gold_N: Ints, w_BN: Floats) -> tuple[Floats, Floats, Floats]:
-    """(AUROC, average precision, positives) [B, C] of the C classes in gold; cases sorted by gold. NaN where undefined."""
+def per_class(probabilities_NK: Floats, gold_N: Ints, w_BN: Floats) -> Areas:
+    """The areas of N cases, sorted by gold, in draws that count each of them `w_BN` times.
+
+    AUROC counts ties half (Hanley & McNeil 1982). AUPRC is average precision, sum over thresholds of (R_n - R_n-1) P_n, as
+    scikit-learn computes it.
+    """
     cases = len(gold_N)
     above_BN, right_BN, below_BN = (np.empty(w_BN.shape, np.float32) for _ in range(3))
     rows = max(1, BLOCK_ELEMENTS // cases)
@@ -56,4 +69,4 @@ def per_class(probabilities_NK: Floats, gold_N: Ints, w_BN: Floats) -> tuple[Flo
         precision_BN = np.where(above_BN > 0, right_BN / above_BN, 0)
         auroc_BC = np.add.reduceat(w_BN * below_BN, starts, axis=1, dtype=np.float64) / (n_BC * rest_BC)
         auprc_BC = np.add.reduceat(w_BN * precision_BN, starts, axis=1, dtype=np.float64) / n_BC
-    return auroc_BC, auprc_BC, n_BC
+    return Areas(auroc_BC, auprc_BC, n_BC)

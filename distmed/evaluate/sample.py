@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distmed.evaluate.metrics import ECE_BINS
-from distmed.evaluate.ranks import rank_figures
+from distmed.evaluate.ranks import Areas, per_class, rank_figures
 
 # N: cases, K: labels, B: draws.
 Floats = NDArray[np.floating]
@@ -47,13 +47,21 @@ class Sample:
     def values(self, weights_BN: Floats | None = None) -> Values:
         """The figures, each for every draw. `weights_BN`: how often a case counts, in the order the sample was made with.
 
-        A figure that is undefined in a draw is NaN there. The rank figures (AUROC, AUPRC) take work of N x N x B; where that is
-        too much they come from fewer draws.
+        A figure that is undefined in a draw is NaN there.
         """
+        return self.without_ranks(weights_BN) | rank_figures(self.areas(weights_BN))
+
+    def areas(self, weights_BN: Floats | None = None) -> Areas:
+        """AUROC and AUPRC of the classes present. They take work of N x N x B; where that is too much, fewer draws."""
         weights_BN = np.ones((1, self.cases), np.float32) if weights_BN is None else weights_BN
         fewer = max(FEWEST_DRAWS, RANK_WORK // self.cases**2)
-        ranks = rank_figures(self.probabilities_NK, self.gold_N, weights_BN[:fewer, self.order])
-        return self.without_ranks(weights_BN) | ranks
+        return per_class(self.probabilities_NK, self.gold_N, weights_BN[:fewer, self.order])
+
+    def f1(self, weights_BN: Floats | None = None) -> Floats:
+        """F1 of every class [B, K]; NaN for one that is neither gold nor predicted in a draw."""
+        w_BN = np.ones((1, self.cases), np.float32) if weights_BN is None else weights_BN[:, self.order]
+        with np.errstate(invalid="ignore"):
+            return 2 * self._by_gold(w_BN * self.correct_N) / (self._by_gold(w_BN) + self._by_predicted(w_BN))
 
     def without_ranks(self, weights_BN: Floats | None = None) -> Values:
         """The same but for the rank figures."""
@@ -113,10 +121,10 @@ class Sample:
         spread_B = np.sqrt((total_B**2 - (predicted_BK**2).sum(axis=1)) * (total_B**2 - (gold_BK**2).sum(axis=1)))
         mcc_B = np.where(spread_B > 0, covariance_B / spread_B, 0.0)
         return {
-            "macro_f1": _nan_mean(f1_BK),
+            "macro_f1": nan_mean(f1_BK),
             "micro_f1": right_B / total_B,
             "weighted_f1": np.nansum(f1_BK * gold_BK, axis=1) / total_B,
-            "balanced_accuracy": _nan_mean(recall_BK),
+            "balanced_accuracy": nan_mean(recall_BK),
             "mcc": mcc_B,
         }
 
@@ -155,7 +163,7 @@ class Sample:
         return (w_BN * risk_BN).sum(axis=1) / total_B
 
 
-def _nan_mean(x_BK: Floats) -> Floats:
+def nan_mean(x_BK: Floats) -> Floats:
     """Mean over the classes for which it is defined; NaN where there is none."""
     known_BK = np.isfinite(x_BK)
     return np.where(known_BK, x_BK, 0).sum(axis=1) / known_BK.sum(axis=1)

@@ -36,12 +36,19 @@ def test_one_group_has_no_interval():
     assert (figure["value"], figure["low"], figure["method"]) == (0.5, None, "no interval: one group")
 
 
+def test_an_interval_that_draws_moved_away_from_the_value_is_widened_and_says_so():
+    figure = bootstrapped(0.2, np.linspace(0.3, 0.7, 41), 40, 20)
+    assert (figure["low"], figure["high"]) == (0.2, pytest.approx(0.69))
+    assert figure["method"] == "bootstrap by group, 41 draws, widened to hold the value"
+
+
 def test_wilson_equals_statsmodels_and_scipy():
     from scipy.stats import binomtest
 
     ours = proportion(9, 12)
     theirs = binomtest(9, 12).proportion_ci(method="wilson")
     assert (ours["low"], ours["high"]) == pytest.approx((theirs.low, theirs.high))
+    assert proportion(0, 12)["low"] == 0 and proportion(12, 12)["high"] == 1
     assert proportion(0, 0) == {"value": None, "low": None, "high": None, "n": 0, "method": "", "why": "undefined, n=0"}
 
 

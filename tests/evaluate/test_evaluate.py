@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -38,6 +40,15 @@ def dev(tmp_path: Path) -> Path:
 FORMAT = ("--format", "phenopackets")
 
 
+def figures_in(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every figure of metrics.json, wherever it stands; a subgroup's `value` is its name."""
+    if isinstance(value, dict) and "value" in value and not isinstance(value["value"], str):
+        yield path, value
+    elif isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from figures_in(inner, f"{path}.{key}")
+
+
 def test_every_figure_has_its_n_its_interval_and_its_method(door: Door, tiny, dev):
     metrics = door.evaluate(tiny("classify"), dev, *FORMAT)
     figures = {name for name, value in metrics.items() if isinstance(value, dict) and "value" in value}
@@ -46,6 +57,9 @@ def test_every_figure_has_its_n_its_interval_and_its_method(door: Door, tiny, de
     top1 = metrics["top1"]
     assert top1["n"] == 60 and top1["method"] == "wilson" and top1["low"] < top1["value"] < top1["high"]
     assert top1["cluster_low"] <= top1["value"] <= top1["cluster_high"]
+    for path, found in figures_in(metrics):
+        assert {"value", "low", "high", "n", "method"} <= set(found), path
+        assert found["why"] if found["value"] is None else found["method"] and found["n"] > 0, path
     assert metrics["macro_f1"]["method"] == "bootstrap by group, 1000 draws"
     assert metrics["ece_scaled"]["value"] is None and "--calibration" in metrics["ece_scaled"]["why"]
     assert metrics["about"]["data"] == metrics["about"]["data"] | {"cases": 60, "groups": 20, "format": "phenopackets"}
@@ -53,7 +67,9 @@ def test_every_figure_has_its_n_its_interval_and_its_method(door: Door, tiny, de
     assert metrics["labels"]["from"] == "model" and metrics["labels"]["names"] == dict(zip(LABELS, NAMES, strict=True))
     assert metrics["integrity"]["whole_number"] and metrics["integrity"]["unique_ids"]
     assert (door.out / "report.html").is_file()
-    assert json.loads((door.out / "speed.json").read_text())["cases_per_s"] > 0
+    speed = json.loads((door.out / "speed.json").read_text())
+    assert speed["cases_per_s"] > 0 and speed["tokens_per_s"] > 0 and speed["host_peak_gib"] > 0
+    assert 0 < speed["latency_p50_s"] <= speed["latency_p95_s"]
 
 
 def test_predictions_hold_scores_in_the_order_of_the_labels_and_no_text(door: Door, tiny, dev):
@@ -167,7 +183,18 @@ def test_a_calibration_split_teaches_temperature_thresholds_and_sets(door: Door,
     assert metrics["conformal_coverage"]["value"] == pytest.approx(0.9, abs=0.12)
     assert metrics["coverage_realized_80"]["value"] == pytest.approx(0.8, abs=0.2)
     assert metrics["nll_scaled"]["value"] is not None
-    assert pq.read_table(door.out / "predictions.parquet")["abstain"].null_count == 0
+    table = pq.read_table(door.out / "predictions.parquet")
+    confidence_N, right_N = table["confidence"].to_numpy(), table["predicted"].to_numpy() == table["gold"].to_numpy()
+    limits = metrics["abstention"]["thresholds"]
+    for coverage in ("80", "90"):
+        answered_N = confidence_N >= limits[coverage]
+        assert metrics[f"coverage_realized_{coverage}"]["value"] == pytest.approx(answered_N.mean())
+        assert metrics[f"accuracy_at_{coverage}"]["value"] == pytest.approx(right_N[answered_N].mean())
+    answered_N = confidence_N >= (np.inf if limits["risk_5"] is None else limits["risk_5"])
+    assert table["abstain"].to_pylist() == (~answered_N).tolist()
+    assert metrics["coverage_at_5_risk"]["value"] == pytest.approx(answered_N.mean())
+    sets_NK = 1 - np.stack(table["scores"].to_numpy()) <= metrics["conformal"]["quantile"]
+    assert metrics["conformal_size"]["value"] == pytest.approx(sets_NK.sum(axis=1).mean())
 
 
 def test_a_bare_backbone_is_scored_with_a_head_that_is_called_untrained(door: Door, tiny, dev):

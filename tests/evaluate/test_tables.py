@@ -24,12 +24,19 @@ def answers(predicted: list[int], classes: int) -> np.ndarray:
 
 GOLD = np.array([0] * 12 + [1] * 6 + [2] * 2)
 PREDICTED = [0] * 9 + [1] * 3 + [1] * 5 + [0] + [1, 2]
+GROUPS = [f"paper {n // 3}" for n in range(18)] + ["paper 9"] * 2
 LABELS, NAMES = ["OMIM:1", "OMIM:2", "OMIM:3", "OMIM:4"], ["gout", "flu", "cold", "plague"]
+
+
+def disease_table(probabilities_NK, gold_N, groups, labels=LABELS, names=NAMES, small_cells=True):
+    return per_disease(
+        Sample(probabilities_NK, gold_N), labels, names, groups, draws(groups, 200), small_cells=small_cells
+    )
 
 
 @pytest.fixture
 def rows():
-    return per_disease(Sample(answers(PREDICTED, 4), GOLD), LABELS, NAMES, small_cells=True)
+    return disease_table(answers(PREDICTED, 4), GOLD, GROUPS)
 
 
 def test_a_row_of_the_disease_table_by_hand(rows):
@@ -47,13 +54,13 @@ def test_a_row_of_the_disease_table_by_hand(rows):
 def test_a_disease_that_no_case_has_is_undefined_and_neither_zero_nor_a_crash(rows):
     plague = rows[3]
     assert plague["n"] == 0
-    for name in ("sensitivity", "auroc", "auprc", "ppv"):
+    for name in ("sensitivity", "auroc", "auprc", "ppv", "f1"):
         assert plague[name]["value"] is None and plague[name]["why"] == "undefined, n=0"
     assert plague["specificity"]["value"] == 1
 
 
 def test_a_disease_of_two_patients_is_named_and_no_more():
-    told = per_disease(Sample(answers(PREDICTED, 4), GOLD), LABELS, NAMES, small_cells=False)
+    told = disease_table(answers(PREDICTED, 4), GOLD, GROUPS, small_cells=False)
     cold = told[2]
     assert cold["name"] == "cold" and cold["suppressed"] and cold["n"] is None
     assert all(cold[name]["value"] is None for name in ("sensitivity", "ppv", "auroc", "f1"))
@@ -65,13 +72,37 @@ def test_areas_of_the_disease_table_equal_scikit_learn(drawn):
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     cases = drawn()
-    found = per_disease(
-        Sample(cases.probabilities_NK, cases.gold_N), list("abcdefgh"), list("abcdefgh"), small_cells=True
-    )
+    letters = list("abcdefgh")
+    found = disease_table(cases.probabilities_NK, cases.gold_N, cases.groups, letters, letters)
     for k, row in enumerate(found):
         truth, score = cases.gold_N == k, cases.probabilities_NK[:, k]
         assert row["auroc"]["value"] == pytest.approx(roc_auc_score(truth, score), abs=1e-6)
         assert row["auprc"]["value"] == pytest.approx(average_precision_score(truth, score), abs=1e-6)
+
+
+def test_intervals_of_one_disease_are_those_of_its_draws(drawn):
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    cases = drawn(60, 3)
+    weights_BN = draws(cases.groups, 200)
+    row = disease_table(cases.probabilities_NK, cases.gold_N, cases.groups, list("abc"), list("abc"))[1]
+    area, f1 = [], []
+    for weight_N in weights_BN:
+        n = np.repeat(np.arange(60), weight_N.astype(int))
+        truth, score, said = (
+            cases.gold_N[n] == 1,
+            cases.probabilities_NK[n, 1],
+            cases.probabilities_NK[n].argmax(axis=1),
+        )
+        area.append(roc_auc_score(truth, score))
+        f1.append(f1_score(truth, said == 1))
+    for name, values in (("auroc", area), ("f1", f1)):
+        assert (row[name]["low"], row[name]["high"]) == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=1e-5)
+        assert row[name]["method"] == "bootstrap by group, 200 draws"
+
+
+def test_a_disease_of_one_paper_has_no_interval_for_its_areas(rows):
+    assert rows[2]["auroc"]["low"] is None and rows[2]["auroc"]["method"] == "no interval: one group"
 
 
 def test_predictive_value_at_a_stated_prevalence():
@@ -79,6 +110,13 @@ def test_predictive_value_at_a_stated_prevalence():
     assert ppv_at(0.9, 0.9, 0.01) == pytest.approx(0.9 / (0.9 + 9.9))
     assert ppv_at(None, 0.9, 0.01) is None
     assert ppv_at(0.0, 1.0, 0.01) is None
+
+
+def test_predictive_value_at_a_stated_prevalence_is_as_uncertain_as_the_specificity(rows):
+    gout, plague = rows[0], rows[3]
+    low, high = (ppv_at(gout["sensitivity"][of], gout["specificity"][of], 0.01) for of in ("low", "high"))
+    assert (gout["ppv_at"]["low"], gout["ppv_at"]["high"]) == (low, high) and gout["ppv_at"]["n"] == 20
+    assert plague["ppv_at"]["value"] is None and plague["ppv_at"]["why"] == "undefined, n=0"
 
 
 def test_pairs_of_fewer_than_five_patients_are_counted_but_not_told():
