@@ -14,6 +14,7 @@ from distmed.cases.columns import LETTERS
 from distmed.errors import UserError, one_of
 from distmed.evaluate.bootstrap import bootstrapped, draws
 from distmed.evaluate.figure import Figure, proportion, undefined
+from distmed.evaluate.sample import nan_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +45,8 @@ def choice_section(table: pa.Table) -> dict[str, Any]:
     - letter: the letter of highest likelihood (harness: acc of MMLU); text: the option's text of highest likelihood
       (acc of HEAD-QA), text_normalized: divided by its characters (acc_norm).
     - generated: the extractor's answer; `unparsed` counts as wrong, and is a figure of its own.
+    - balanced: the accuracy of each way averaged over the answers that are right somewhere (balanced accuracy): 1 / K for a
+      model that always gives the same answer, however often that is right.
     - chance: mean of 1 / K; most_frequent: always the letter that is right most often.
     - position_bias: over the cyclic permutations of a question's options; accuracy by the place of the right one, `spread`
       between the best and the worst place, `flip_rate`: share of questions whose answer changes with the permutation,
@@ -70,8 +73,9 @@ def choice_section(table: pa.Table) -> dict[str, Any]:
         "text_normalized": accuracy("text_normalized", f"{HARNESS}, acc_norm: log-likelihood / characters"),
         "generated": accuracy("generated"),
         "unparsed": proportion(sum(row["parsed"] is None for row in known), len(known)),
+        "balanced": {way: _balanced(known, way) for way in WAYS},
         "chance": float(np.mean([1 / len(row["candidates"]) for row in known])),
-        "most_frequent": max(golds.count(gold) for gold in set(golds)) / len(golds),
+        "most_frequent": proportion(max(golds.count(gold) for gold in set(golds)), len(golds)),
         "ties": sum(_tied(row["option_loglik"]) for row in known),
         "shots": {
             "mean": float(np.mean([row["shots_used"] for row in known])),
@@ -85,6 +89,20 @@ def answers(table: pa.Table) -> dict[str, list[str | None]]:
     """What is answered to each question in each way; None where the extractor found nothing."""
     rows = table.select(["predicted", "candidates", "text_loglik", "text_chars", "parsed"]).to_pylist()
     return {way: [pick(row) for row in rows] for way, pick in WAYS.items()}
+
+
+def _balanced(rows: list[Row], way: str) -> Figure:
+    golds = sorted({row["gold"] for row in rows})
+    right_N = np.array([WAYS[way](row) == row["gold"] for row in rows], dtype=np.float32)
+    member_NG = np.array([[row["gold"] == gold for gold in golds] for row in rows], dtype=np.float32)
+    groups = [row["group"] for row in rows]
+
+    def mean(weights_BN: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return nan_mean(((weights_BN * right_N) @ member_NG) / (weights_BN @ member_NG))
+
+    value = float(mean(np.ones((1, len(rows)), np.float32))[0])
+    return bootstrapped(value, mean(draws(groups)), len(rows), len(set(groups)))
 
 
 def _position_bias(rows: list[Row]) -> dict[str, Any] | None:

@@ -174,6 +174,11 @@ WORDS: dict[str, Word] = {
         percent=True,
     ),
     "unparsed": Word("Answers that could not be read", "Counted as wrong in the line above.", percent=True),
+    "balanced": Word(
+        "Letter, averaged over the right answers",
+        "Mean sensitivity for each letter or word: what a model that always gives the same answer has by chance.",
+        percent=True,
+    ),
     "spread": Word(
         "Spread over places", "Accuracy with the right option at the best place minus that at the worst.", percent=True
     ),

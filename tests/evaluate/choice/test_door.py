@@ -209,7 +209,5 @@ def test_a_random_decoder_sits_at_chance(
         assert section["text"]["low"] <= chance <= section["text"]["high"]
         assert section["position_bias"]["debiased"]["low"] <= chance
     else:
-        # Words are not rotated: a random decoder always says the same one, and scores as often as that is right.
-        golds = pq.read_table(door.out / "predictions.parquet")["gold"].to_pylist()
-        shares = {golds.count(word) / len(golds) for word in ("yes", "no", "maybe")}
-        assert min(shares) - 0.2 <= section["letter"]["value"] <= max(shares) + 0.2
+        # Words are not rotated: a random decoder says nearly always the same one, and is right as often as that is.
+        assert section["balanced"]["letter"]["value"] == pytest.approx(1 / 3, abs=0.1)

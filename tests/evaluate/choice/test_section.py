@@ -78,9 +78,24 @@ def test_accuracy_by_each_way_of_answering() -> None:
     assert figures["generated"]["value"] == pytest.approx(1 / 3)
     assert figures["unparsed"]["value"] == pytest.approx(1 / 3)
     assert figures["chance"] == 0.5
-    assert figures["most_frequent"] == pytest.approx(2 / 3)
+    assert figures["most_frequent"]["value"] == pytest.approx(2 / 3)
     assert figures["letter"]["method"] == "wilson"
     assert figures["letter"]["low"] < 2 / 3 < figures["letter"]["high"]
+
+
+def test_an_answer_that_is_often_right_is_worth_no_more_than_chance() -> None:
+    from sklearn.metrics import balanced_accuracy_score
+
+    words = {"candidates": ["yes", "no", "maybe"], "predicted": "yes"}
+    golds = ["yes"] * 6 + ["no"] * 3 + ["maybe"]
+    scores = [[0.0, -1.0, -2.0]]
+    rows = [row(gold, scores, "no" if n % 2 else "yes", group=str(n), **words) for n, gold in enumerate(golds)]
+    figures = section(*rows)
+    assert figures["letter"]["value"] == 0.6
+    assert figures["balanced"]["letter"]["value"] == pytest.approx(1 / 3)
+    parsed = [each["parsed"] for each in rows]
+    assert figures["balanced"]["generated"]["value"] == pytest.approx(balanced_accuracy_score(golds, parsed))
+    assert figures["balanced"]["generated"]["low"] < figures["balanced"]["generated"]["high"]
 
 
 def test_words_have_no_places() -> None:
