@@ -20,7 +20,7 @@ pack() {
                 name=${2%@*} revision=
                 [[ $2 != *@* ]] || revision=${2#*@}
                 python -m huggingface_hub.cli.hf download "$name" ${revision:+--revision "$revision"} \
-                    --local-dir "$folder/models/${name//\//--}" --exclude '*.bin' '*.pt' '*.h5' '*.msgpack'
+                    --local-dir "$folder/models/${name//\//--}" --exclude '*.bin' --exclude '*.pt' --exclude '*.h5' --exclude '*.msgpack'
                 ;;
             --data)
                 if [[ -e $2 ]]; then
