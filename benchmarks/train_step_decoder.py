@@ -64,22 +64,10 @@ def prepare(options: argparse.Namespace, folder: Path) -> Job:
 def _make_model(folder: Path, texts: list[str]) -> None:
     """The built-in tokenizer under a larger Llama, with weights, readable by transformers 4 too."""
     import torch
+    from llama import write_llama_32m
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from distmed.model.builtin import make_tiny_llama
-
-    make_tiny_llama(folder, islice(texts, 2 * CASES), vocab_size=8192)
-    config = AutoConfig.from_pretrained(folder)
-    config.update(
-        {
-            "hidden_size": 512,
-            "intermediate_size": 1536,
-            "num_hidden_layers": 8,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 8,
-            "head_dim": 64,
-        }
-    )
+    config = AutoConfig.from_pretrained(write_llama_32m(folder, islice(texts, 2 * CASES)))
     torch.manual_seed(1)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     path = folder / "tokenizer_config.json"
