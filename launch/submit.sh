@@ -38,7 +38,7 @@ trap 'rm -f "$environment"' EXIT
 python -m distmed.cluster.package . "$here/runtime_env.yaml" "$environment"
 
 # The job is called as the run. One that has ended makes room for its successor, which goes on with --resume.
-if ray job status "$name" 2>/dev/null | grep -qE 'SUCCEEDED|FAILED|STOPPED|succeeded|failed|stopped'; then
+if ray job status "$name" 2>/dev/null | grep -qE "Job '$name' (succeeded|failed|was stopped)"; then
     ray job delete "$name"
 fi
 ray job submit --submission-id "$name" --working-dir . --runtime-env "$environment" "${wait[@]}" -- \

@@ -16,13 +16,13 @@ PORT, DASHBOARD = 6379, 8265
 class RayCluster:
     """`address` is what RAY_ADDRESS gets. A host may come later (`join`) and go (`lose`)."""
 
-    def __init__(self, folder: Path, head: Host, *, dashboard: bool = False) -> None:
+    def __init__(self, folder: Path, head: Host, *, dashboard: bool = False, **variables: str) -> None:
         self.folder = folder
         self.head = head
         self.dashboard = dashboard
         self.known: list[Host] = []
         self.address = f"{head.address}:{PORT}"
-        self.environment = {**environment(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
+        self.environment = {**environment(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64, **variables}
 
     def start_head(self, cpus: int) -> None:
         dashboard = [f"--dashboard-host={self.head.address}", f"--dashboard-port={DASHBOARD}"]
@@ -80,11 +80,11 @@ class RayCluster:
 
 @contextlib.contextmanager
 def ray_on(
-    folder: Path, hosts: list[Host], cpus: int | list[int] = 2, *, dashboard: bool = False
+    folder: Path, hosts: list[Host], cpus: int | list[int] = 2, *, dashboard: bool = False, **variables: str
 ) -> Iterator[RayCluster]:
-    """Ray with its head on the first of `hosts`, `cpus` logical CPUs each."""
+    """Ray with its head on the first of `hosts`, `cpus` logical CPUs each; `variables` are in the environment of all."""
     each = cpus if isinstance(cpus, list) else [cpus] * len(hosts)
-    cluster = RayCluster(folder, hosts[0], dashboard=dashboard)
+    cluster = RayCluster(folder, hosts[0], dashboard=dashboard, **variables)
     try:
         cluster.start_head(each[0])
         for host, count in zip(hosts[1:], each[1:], strict=True):

@@ -19,7 +19,7 @@ SECRET = "planted-3141592653"
 
 @pytest.fixture(scope="module")
 def cluster(lab: Lab) -> Iterator[RayCluster]:
-    with ray_on(lab.folder, lab.hosts[:2], cpus=1, dashboard=True) as started:
+    with ray_on(lab.folder, lab.hosts[:2], cpus=1, dashboard=True, WANDB_API_KEY=SECRET) as started:
         yield started
 
 
@@ -34,7 +34,6 @@ class Submit:
             **cluster.environment,
             "RAY_API_SERVER_ADDRESS": f"http://{cluster.head.address}:{DASHBOARD}",
             "DISTMED_RUNS": str(self.runs),
-            "WANDB_API_KEY": SECRET,
         }
 
     def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -55,19 +54,21 @@ def test_a_job_is_called_as_its_run_and_stops_with_a_checkpoint(lab: Lab, submit
     assert "ships 0.0 MiB" in said
     wait_until("three steps", 900, lambda: submit.steps("job") >= 3, every=0.5)
     assert "RUNNING" in submit("status", "job").stdout
-    commands = [command for host in lab.hosts for command in host.commands().values()]
-    assert not [command for command in commands if SECRET in command]
-    submit("stop", "job")
-    wait_until("the job's end", 300, lambda: "STOPPED" in submit("status", "job").stdout, every=1)
+    commands = {pid: command for host in lab.hosts for pid, command in host.commands().items()}
+    (worker, _) = [pid for pid, command in commands.items() if "RayTrainWorker" in command]
+    assert SECRET.encode() in Path(f"/proc/{worker}/environ").read_bytes()
+    assert not [command for command in commands.values() if SECRET in command]
+    assert "Job 'job' was stopped" in submit("stop", "job").stdout
     assert "with a checkpoint saved" in submit("logs", "job").stdout
     saved = sorted(path.name for path in (submit.runs / "job" / "checkpoints").glob("step-*"))
     assert saved and (submit.runs / "job" / "checkpoints" / saved[-1]).is_dir()
     assert not (submit.runs / "job" / "lock.json").exists()
     left = [command for host in lab.hosts for command in host.commands().values() if "RayTrainWorker" in command]
     assert not left
-    for path in submit.runs.rglob("*"):
-        if path.is_file():
-            assert SECRET.encode() not in path.read_bytes(), path
+    logs = [Path(f"/tmp/lab-ray-{host.name}/session_latest/logs") for host in lab.hosts[:2]]
+    files = [path for folder in (submit.runs, *logs) for path in folder.rglob("*") if path.is_file()]
+    assert {"recipe.yaml", "environment.json", "raylet.out"} <= {path.name for path in files}
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
     goes_on = submit("name=job", *RECIPE, "train.max_steps=6", "--num-workers", "2", "--resume", check=False)
     assert "resumed after step" in goes_on.stdout or "no step was trained" in goes_on.stdout
 
