@@ -1,6 +1,6 @@
 """The table of faults as a dated page: `python -m tests.lab.table JUNIT_XML FIGURES OUT_FOLDER`.
 
-What pytest found and the seconds that faults.py noted flow in; benchmarks/lab_DATE.md flows out.
+What pytest found and the seconds that figures.py noted flow in; benchmarks/lab_DATE.md flows out.
 """
 
 from __future__ import annotations
@@ -9,26 +9,33 @@ import datetime
 import importlib.metadata
 import json
 import os
-import platform
+import statistics
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
 from pathlib import Path
+
+from distmed.train.hardware import environment
 
 
 def page(report: Path, figures: Path) -> str:
     """The page: versions, the seconds of each fault, and every test with its outcome."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "torch", "deepspeed"))
+    facts = environment()
+    seconds: dict[str, list[float]] = defaultdict(list)
+    if figures.exists():
+        for line in map(json.loads, figures.read_text().splitlines()):
+            seconds[line["fault"]].append(line["seconds"])
     lines = [
         f"# The lab, {datetime.date.today().isoformat()}",
         "",
-        f"`make lab` on {os.cpu_count()} cores of one machine ({platform.machine()}), {versions}.",
+        f"`make lab`: all hosts are network namespaces of one machine, {facts['cpu']}, {os.cpu_count()} cores; {versions}.",
         "",
-        "| fault | seconds to the next step |",
-        "| --- | --- |",
+        "| fault | times | seconds to the next step, median | range |",
+        "| --- | --- | --- | --- |",
     ]
-    if figures.exists():
-        for line in map(json.loads, figures.read_text().splitlines()):
-            lines.append(f"| {line['fault']} | {line['seconds']} |")
+    for fault, each in seconds.items():
+        lines.append(f"| {fault} | {len(each)} | {statistics.median(each):.0f} | {min(each):.0f} to {max(each):.0f} |")
     lines += ["", "| what must hold | outcome | seconds |", "| --- | --- | --- |"]
     for case in ElementTree.parse(report).iter("testcase"):
         outcome = next((child.tag for child in case if child.tag in ("failure", "error", "skipped")), "held")
