@@ -78,8 +78,9 @@ def train(folder: Path, workers: int, words: list[str]) -> list[float]:
     }
     command = [
         sys.executable, "-m", "distmed", "train", "--name", "stall", "--num-workers", str(workers),
-        f"model.path={write_llama_32m(folder / 'model')}", "train.linear_floor=false", "train.eval_every=100000",
-        f"train.max_steps={EVERY * SAVES}", f"checkpoint.every={EVERY}", f"train.log_every={EVERY}", *words,
+        f"model.path={write_llama_32m(folder / 'model')}", "model.init=random", "train.linear_floor=false",
+        "train.eval_every=100000", f"train.max_steps={EVERY * SAVES}",
+        f"checkpoint.every={EVERY}", f"train.log_every={EVERY}", *words,
     ]  # fmt: skip
     subprocess.run(command, cwd=folder, env={**os.environ, **variables}, check=True)
     lines = [json.loads(line) for line in (folder / "runs" / "stall" / "metrics.jsonl").read_text().splitlines()]

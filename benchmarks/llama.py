@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_llama_32m(folder: Path, texts: Iterable[str] = ("fever and cough",)) -> Path:
-    """config.json and a tokenizer trained on `texts`, no weights; the folder."""
+def write_llama_32m(folder: Path, texts: Iterable[str] | None = None) -> Path:
+    """config.json and a tokenizer trained on `texts` (None: the built-in patients), no weights; the folder."""
     from transformers import AutoConfig
 
+    from distmed.cases.synthetic import patients
     from distmed.model.builtin import make_tiny_llama
 
-    make_tiny_llama(folder, texts, vocab_size=8192)
+    make_tiny_llama(folder, texts or [case.text for case in patients("train", 1000)], vocab_size=8192)
     config = AutoConfig.from_pretrained(folder)
     config.update(
         {

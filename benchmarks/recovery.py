@@ -82,7 +82,7 @@ def recover(
     lab: Lab, cluster: RayCluster, folder: Path, name: str, words: list[str], fault: Callable[[], None]
 ) -> Recovery:
     """A run that meets `fault` after ten steps."""
-    run = start(folder, lab[0], cluster, name, "train.max_steps=100000", "checkpoint.every=5", *words)
+    run = start(folder, lab[0], cluster, name, "train.max_steps=5000", "checkpoint.every=5", *words)
     marks = Marks(run)
     marks.wait_for("step 10/")
     began = time.monotonic()
@@ -121,7 +121,7 @@ def main() -> None:
     hosts: list[Recovery] = []
     with tempfile.TemporaryDirectory(prefix="recovery-") as name:
         folder = Path(name)
-        words = [f"model.path={write_llama_32m(folder / 'model')}", *words]
+        words = [f"model.path={write_llama_32m(folder / 'model')}", "model.init=random", *words]
         with Lab.of(folder, 3) as lab, ray_on(folder, lab.hosts, cpus=[0, 1, 1]) as cluster:
             for turn in range(asked.repeat):
                 fixed = [*words, "--num-workers", "2"]
