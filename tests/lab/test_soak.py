@@ -26,28 +26,30 @@ def test_a_run_outlives_a_random_fault_every_minute(lab: Lab, tmp_path: Path) ->
     chance = random.Random(7)
     with ray_on(lab.folder, lab.hosts[:3], cpus=[0, 1, 1]) as cluster:
         arguments = [
-            "train.max_steps=1000000",
+            "train.max_steps=20000",
             "checkpoint.every=5",
             "cluster.num_workers=[1,2]",
             "cluster.max_failures=-1",
+            # One host may be lost while the other has not come back yet.
+            "cluster.wait_s=300",
         ]
         run = start(tmp_path, lab[0], cluster, "soak", *arguments)
         run.wait_for_step(3)
 
-        def workers() -> list[int]:
-            return [
-                pid for host in lab.hosts for pid, command in host.commands().items() if "RayTrainWorker" in command
-            ]
+        def strike(number: signal.Signals) -> None:
+            """One worker, where there is one now."""
+            for host in chance.sample(lab.hosts[1:3], 2):
+                if host.kill(naming="RayTrainWorker", number=number):
+                    return
 
         def kill() -> None:
-            for pid in workers()[:1]:
-                os.kill(pid, signal.SIGKILL)
+            strike(signal.SIGKILL)
 
         def pause() -> None:
-            for pid in workers()[:1]:
-                os.kill(pid, signal.SIGSTOP)
-                time.sleep(10)
-                os.kill(pid, signal.SIGCONT)
+            strike(signal.SIGSTOP)
+            time.sleep(10)
+            for host in lab.hosts[1:3]:
+                host.kill(naming="RayTrainWorker", number=signal.SIGCONT)
 
         def lose() -> None:
             host = chance.choice(lab.hosts[1:3])
@@ -61,11 +63,13 @@ def test_a_run_outlives_a_random_fault_every_minute(lab: Lab, tmp_path: Path) ->
             time.sleep(10)
             host.mend()
 
-        faults: list[Callable[[], None]] = [kill, pause, lose, cut]
         deadline = time.monotonic() + SOAK_S
+        deck: list[Callable[[], None]] = []
         met = []
         while time.monotonic() < deadline:
-            fault = chance.choice(faults)
+            # In random order, but each of them also in the short form.
+            deck = deck or chance.sample([kill, pause, lose, cut], 4)
+            fault = deck.pop()
             met.append(fault.__name__)
             fault()
             time.sleep(chance.uniform(60, 90))

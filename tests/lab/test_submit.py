@@ -50,7 +50,7 @@ def submit(lab: Lab, cluster: RayCluster, tmp_path: Path) -> Submit:
 
 
 def test_a_job_is_called_as_its_run_and_stops_with_a_checkpoint(lab: Lab, submit: Submit) -> None:
-    said = submit("name=job", *RECIPE, "train.max_steps=100000", "--num-workers", "2", "--no-wait").stdout
+    said = submit("name=job", *RECIPE, "train.max_steps=5000", "--num-workers", "2", "--no-wait").stdout
     assert "ships 0.0 MiB" in said
     wait_until("three steps", 900, lambda: submit.steps("job") >= 3, every=0.5)
     assert "RUNNING" in submit("status", "job").stdout
