@@ -28,16 +28,17 @@ ENVIRONMENT.filters["figure"] = _shown
 PAGE = ENVIRONMENT.from_string(
     """\
 <!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Search {{ name }}</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Search {{ name }}</title>
 <style>
 body {font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c2024}
 h1 {font-size: 1.6rem} h2 {font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd}
-table {border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto}
+table {border-collapse: collapse; font-size: 13px; display: block}
 th, td {padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap}
 th:nth-child(2), td:nth-child(2), td:last-child, th:last-child {text-align: left}
 tr.stopped {color: #8a9099} tr.failed {color: #b3352b}
-svg {max-width: 100%; height: auto} .said {color: #555}
-</style></head><body>
+.scroll {overflow-x: auto} svg {max-width: 100%; min-width: 36rem; height: auto} .said {color: #555}
+</style></head><body><main>
 <h1>Search {{ name }}</h1>
 <p><b>{{ metric }} {{ "%.4f"|format(best.value) }}</b>{% if best.sd is not none %} ± {{ "%.4f"|format(best.sd) }}{% endif %}
 by trial {{ best.trials[0] }}{% if untuned %}; the recipe as it was: <b>{{ "%.4f"|format(untuned.value) }}</b>{% endif %}.
@@ -47,7 +48,8 @@ by trial {{ best.trials[0] }}{% if untuned %}; the recipe as it was: <b>{{ "%.4f
 {% if test %}<h2>Test split</h2>
 <p class="said">{% if test[0].scored > 1 %}Scored {{ test[0].scored }} times: the search went on and found other winners.
 {% else %}Scored once, for the winner.{% endif %}</p>
-<table><tr><th>source</th><th>metric</th><th>winner</th><th>interval</th><th>untuned</th><th>winner − untuned</th></tr>
+<table class="scroll">
+<tr><th>source</th><th>metric</th><th>winner</th><th>interval</th><th>untuned</th><th>winner − untuned</th></tr>
 {% for row in test %}<tr><td>{{ row.source }}</td><td>{{ row.metric }}</td>
 {% if row.winner and row.winner.value is not none %}<td>{{ "%.4f"|format(row.winner.value) }}</td>
 <td>{{ "%.4f"|format(row.winner.low) }} … {{ "%.4f"|format(row.winner.high) }}</td>{% else %}<td></td><td></td>{% endif %}
@@ -55,14 +57,15 @@ by trial {{ best.trials[0] }}{% if untuned %}; the recipe as it was: <b>{{ "%.4f
 <td>{% if row.against_untuned %}{% set d = row.against_untuned.difference %}{{ "%+.4f"|format(d.value) }}
 ({{ "%+.4f"|format(d.low) }} … {{ "%+.4f"|format(d.high) }}){% endif %}</td></tr>{% endfor %}</table>{% endif %}
 <h2>The winner</h2>
-<table><tr><th>key</th><th>value</th></tr>
+<table class="scroll"><tr><th>key</th><th>value</th></tr>
 {% for key, value in best.setting.items() %}<tr><td>{{ key }}</td><td>{{ value|figure }}</td></tr>{% endfor %}</table>
-{% for title, picture, said in pictures %}<h2>{{ title }}</h2><p class="said">{{ said }}</p>{{ picture|safe }}{% endfor %}
+{% for title, picture, said in pictures %}<h2>{{ title }}</h2><p class="said">{{ said }}</p>
+<div class="scroll">{{ picture|safe }}</div>{% endfor %}
 <h2>Trials</h2>
-<table><tr>{% for column in columns %}<th>{{ column }}</th>{% endfor %}</tr>
+<table class="scroll"><tr>{% for column in columns %}<th>{{ column }}</th>{% endfor %}</tr>
 {% for row in rows %}<tr class="{{ row.state }}">{% for column in columns %}<td>{{ row[column]|figure }}</td>{% endfor %}</tr>
 {% endfor %}</table>
-</body></html>
+</main></body></html>
 """
 )
 

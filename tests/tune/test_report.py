@@ -16,6 +16,8 @@ from distmed.tune.report import write_report
 from distmed.tune.selection import ranking
 from distmed.tune.space import Space
 from distmed.tune.table import write_tables
+from tests.evaluate.report.browser import Page, find, in_browser
+from tests.evaluate.report.test_browser import FAULTS
 from tests.tune.simulated import recipe_with, search
 
 
@@ -59,6 +61,23 @@ def test_the_report_shows_every_trial_and_asks_the_network_for_nothing(tmp_path:
     assert not re.findall(r'(?:src|href)="(?!#)', page.replace('xlink:href="#', ""))
     assert "dev &lt;b&gt;.jsonl" in page
     assert "0.5000 … 0.7000" in page and "<td>0.55</td>" in page and "Scored once" in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find() is None, reason="no Chromium here")
+def test_the_report_fits_a_desk_and_a_phone(tmp_path: Path) -> None:
+    of = searched(tmp_path)
+    path = write_report(of, *summary(of))
+
+    async def look(tab: Page) -> Any:
+        found = {}
+        for width in (1280, 390):
+            await tab.open(path, width)
+            found[await tab.run("document.documentElement.clientWidth")] = await tab.run(FAULTS)
+        assert (tab.errors, set(tab.requests)) == ([], {path.as_uri()})
+        return found
+
+    assert in_browser(look) == {1280: [], 390: []}
 
 
 def test_the_learning_rate_is_found_to_matter_most(tmp_path: Path) -> None:
