@@ -73,7 +73,6 @@ class Asked(NamedTuple):
     excluded: Sequence[str]
     sex: str | None
     age_years: float | None
-    label: str | None
     label_name: str | None
     options: Sequence[str]
     messages: Sequence[tuple[str, str]]

@@ -1,12 +1,12 @@
 """A row group unpacked so that any of its rows is at hand: what a prompt depends on, and nothing else.
 
 An Arrow table flows in, `Asked`s flow out by their place. Taking rows out of Arrow tables piece by piece costs as much as a
-third of their tokenising. Strings that come again (findings, labels) are held once.
+third of their tokenising. Strings that come again (findings, label names) are held once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -20,32 +20,27 @@ class AskedRows:
     """The rows of a table with at least `COLUMNS`."""
 
     def __init__(self, table: pa.Table) -> None:
-        self._plain = [_values(_chunk(table, name)) for name in ("id", "text")]
-        self._shared = [_shared(_chunk(table, name)) for name in ("kind", "sex", "age_years", "label", "label_name")]
-        self._lists = [_Lists(_chunk(table, name)) for name in ("findings", "excluded", "options")]
-        self._messages = _Lists(_chunk(table, "messages"))
+        self._ids, self._texts = (_values(_chunk(table, name)) for name in ("id", "text"))
+        self._kinds, self._sexes, self._ages, self._names = (
+            _shared(_chunk(table, name)) for name in ("kind", "sex", "age_years", "label_name")
+        )
+        self._findings, self._excluded, self._options, self._messages = (
+            _Lists(_chunk(table, name)).at for name in ("findings", "excluded", "options", "messages")
+        )
 
-    def at(self, rows: Iterable[int]) -> list[Asked]:
-        ids, texts = self._plain
-        kinds, sexes, ages, labels, names = self._shared
-        findings, excluded, options = (lists.at for lists in self._lists)
-        messages = self._messages.at
-        return [
-            Asked(
-                ids[i],
-                kinds[i],
-                texts[i],
-                findings(i),
-                excluded(i),
-                sexes[i],
-                ages[i],
-                labels[i],
-                names[i],
-                options(i),
-                messages(i),
-            )
-            for i in rows
-        ]
+    def at(self, i: int) -> Asked:
+        return Asked(
+            self._ids[i],
+            self._kinds[i],
+            self._texts[i],
+            self._findings(i),
+            self._excluded(i),
+            self._sexes[i],
+            self._ages[i],
+            self._names[i],
+            self._options(i),
+            self._messages(i),
+        )
 
 
 class _Lists:

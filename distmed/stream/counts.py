@@ -181,17 +181,14 @@ def count_group(encode: Encode, task: Task) -> list[Block] | str:
         if task.skip:
             return error.message
         raise
-    cases = AskedRows(table).at(range(table.num_rows))
+    rows = AskedRows(table)
+    cases = [rows.at(i) for i in range(table.num_rows)]
     return [_block(encode, cases, epoch, task.train) for epoch in task.epochs]
 
 
 def _block(encode: Encode, cases: list[Asked], epoch: int, train: bool) -> Block:
-    ids, starts = encode.ids(cases, epoch, train)
-    return Block(
-        ids=np.concatenate(ids),
-        counts=np.array([len(each) for each in ids], dtype=np.int64),
-        starts=np.array(starts, dtype=np.int32),
-    )
+    ids_N, size_C, start_C = encode.tokens_and_starts(cases, epoch, train)
+    return Block(ids_N, size_C, start_C.astype(np.int32))
 
 
 def _unread(rows: int) -> Block:

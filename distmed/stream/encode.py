@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedTokenizerBase
 
+Ints = NDArray[np.int64]
+
 VERSION = 2
+
+AT_ONCE = 64
+"""Cases tokenised in one call: what a tokenizer makes of a thousand no longer fits into a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -57,39 +62,53 @@ class Encode:
     def __call__(self, case: Case, epoch: int, train: bool) -> Example:
         return self.batch([case], epoch, train)[0]
 
-    def batch(self, cases: Sequence[Case | Asked], epoch: int, train: bool) -> list[Example]:
+    def batch(self, cases: Sequence[Case], epoch: int, train: bool) -> list[Example]:
+        ids_N, size_C, start_C = self.tokens_and_starts(cases, epoch, train)
+        of_case = np.split(ids_N, np.cumsum(size_C))[:-1]
         return [
-            Example(case.id, each, start, -1 if case.label is None else self.label_index.get(case.label, -1))
-            for case, each, start in zip(cases, *self.ids(cases, epoch, train), strict=True)
+            Example(case.id, ids, start, -1 if case.label is None else self.label_index.get(case.label, -1))
+            for case, ids, start in zip(cases, of_case, start_C.tolist(), strict=True)
         ]
 
-    def ids(
-        self, cases: Sequence[Case | Asked], epoch: int, train: bool
-    ) -> tuple[list[NDArray[np.int32]], Sequence[int]]:
-        """The ids of each case, and where in them the answer starts."""
-        draws = [Draw(self.seed, epoch, case.id) if train and self.augments else None for case in cases]
-        if self.task == "classify":
-            ids = self._summarised([self.prompt.text(case, draw) for case, draw in zip(cases, draws, strict=True)])
-            return ids, [len(each) for each in ids]
-        return self._chats([self.prompt.messages(case, draw) for case, draw in zip(cases, draws, strict=True)])
+    def tokens(self, cases: Iterable[Case | Asked], epoch: int, train: bool) -> tuple[NDArray[np.int32], Ints]:
+        """(ids of all cases in a row, how many each has): all that is wanted where it is known where the answers start."""
+        some = self._summarised if self.task == "classify" else self._whole_chats
+        return _joined([some(prompts) for prompts in self._prompts(cases, epoch, train)])
 
-    def _summarised(self, texts: list[str]) -> list[NDArray[np.int32]]:
+    def tokens_and_starts(
+        self, cases: Iterable[Case | Asked], epoch: int, train: bool
+    ) -> tuple[NDArray[np.int32], Ints, Ints]:
+        """(ids of all cases in a row, how many each has, where in each the answer starts)."""
+        if self.task == "classify":
+            ids_N, size_C = self.tokens(cases, epoch, train)
+            return ids_N, size_C, size_C
+        return _joined([self._chats(prompts) for prompts in self._prompts(cases, epoch, train)])
+
+    def _prompts(self, cases: Iterable[Case | Asked], epoch: int, train: bool) -> Iterator[list[Any]]:
+        """Texts (classify) or chats, a few cases at a time: neither they nor what a tokenizer makes of them pile up."""
+        put = self.prompt.text if self.task == "classify" else self.prompt.messages
+        draws = train and self.augments
+        prompts = (put(case, Draw(self.seed, epoch, case.id) if draws else None) for case in cases)
+        while some := list(islice(prompts, AT_ONCE)):
+            yield some
+
+    def _summarised(self, texts: list[str]) -> tuple[NDArray[np.int32], Ints]:
         """Ids that end with a token which is the same for all cases: a decoder is pooled there."""
         eos = self.tokenizer.eos_token_id
         ends = {eos, self.tokenizer.sep_token_id}
-        if self.tokenizer.is_fast:
-            rows = [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=True)]
-        else:
-            rows = self._slowly(texts, add_special_tokens=True)
+        rows = self._ids(texts, add_special_tokens=True)
         for row in rows:
             if eos is not None and (not row or row[-1] not in ends):
                 row.append(eos)
             elif not row:
                 row.append(self.tokenizer.pad_token_id or 0)
-        return _arrays(rows)
+        return _in_a_row(rows)
 
-    def _chats(self, chats: list[list[dict[str, str]]]) -> tuple[list[NDArray[np.int32]], list[int]]:
-        """Ids of whole chats, and where in them the answer begins; at the end if a chat has none."""
+    def _whole_chats(self, chats: list[list[dict[str, str]]]) -> tuple[NDArray[np.int32], Ints]:
+        return _in_a_row(self._ids(self._render(chats)))
+
+    def _chats(self, chats: list[list[dict[str, str]]]) -> tuple[NDArray[np.int32], Ints, Ints]:
+        """Ids of whole chats, and where in each the answer begins; at the end if a chat has none."""
         wholes = self._render(chats)
         answered = [number for number, chat in enumerate(chats) if chat[-1]["role"] == "assistant"]
         prompts = list(wholes)
@@ -103,10 +122,11 @@ class Encode:
                 max(1, _first_token_after(encoding, whole, _common(whole, prompt)))
                 for encoding, whole, prompt in zip(encodings, wholes, prompts, strict=True)
             ]
-            return _arrays([encoding.ids for encoding in encodings]), starts
-        rows, heads = self._slowly(wholes), self._slowly(prompts)
-        starts = [max(1, _common(row, head)) for row, head in zip(rows, heads, strict=True)]
-        return _arrays(rows), starts
+            rows = [encoding.ids for encoding in encodings]
+        else:
+            rows, heads = self._ids(wholes), self._ids(prompts)
+            starts = [max(1, _common(row, head)) for row, head in zip(rows, heads, strict=True)]
+        return *_in_a_row(rows), np.array(starts, dtype=np.int64)
 
     def _render(self, chats: list[list[dict[str, str]]], **options: Any) -> list[str]:
         """Chats as text. A chat template writes the special tokens itself."""
@@ -123,8 +143,11 @@ class Encode:
         backend.no_padding()
         return backend
 
-    def _slowly(self, texts: list[str], add_special_tokens: bool = False) -> list[list[int]]:
-        """By a tokenizer that is written in Python."""
+    def _ids(self, texts: list[str], add_special_tokens: bool = False) -> list[list[int]]:
+        """Ids alone: where each token lies in its text costs half as much again."""
+        if self.tokenizer.is_fast:
+            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+            return [encoding.ids for encoding in encodings]
         options = {"truncation": False, "return_attention_mask": False, "return_token_type_ids": False}
         encoded = self.tokenizer(texts, add_special_tokens=add_special_tokens, verbose=False, **options)
         return list(encoded["input_ids"])
@@ -133,11 +156,15 @@ class Encode:
         return {name: value for name, value in vars(self).items() if name != "_backend"}
 
 
-def _arrays(rows: list[list[int]]) -> list[NDArray[np.int32]]:
-    """Each row as an array: views of one, which is made at once."""
-    ends = np.cumsum([len(row) for row in rows]).tolist()
-    flat = np.fromiter(chain.from_iterable(rows), np.int32, ends[-1] if ends else 0)
-    return [flat[begin:end] for begin, end in pairwise([0, *ends])]
+def _in_a_row(rows: list[list[int]]) -> tuple[NDArray[np.int32], Ints]:
+    """(all rows, one after the other, how long each is)."""
+    size_C = np.array([len(row) for row in rows], dtype=np.int64)
+    return np.fromiter(chain.from_iterable(rows), np.int32, int(size_C.sum())), size_C
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Tuples of arrays, joined place by place."""
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
 
 def augments(recipe: Recipe) -> bool:

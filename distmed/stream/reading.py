@@ -6,6 +6,7 @@ Case numbers flow in, ids flow out. Row groups stay in memory, unpacked, while w
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,33 +42,23 @@ class IdReader:
         ]
         self.reads = 0
 
-    def ids(self, cases_N: Ints, epoch: int) -> list[NDArray[np.int32]]:
-        """Token ids of each case, whole. Raises UserError if they are not as many as were counted."""
-        cases = self._cases(cases_N)
-        found, _ = self._encode.ids(cases, epoch, self._plan.train)
-        counted_N = self._table.counts(cases_N, epoch)
-        for case, ids, counted in zip(cases, found, counted_N.tolist(), strict=True):
-            if len(ids) != counted:
-                raise UserError(
-                    f"case {case.id} has {len(ids)} tokens, {counted} were counted: data or tokenizer changed meanwhile",
-                    "set them back, or start a new run under another name",
-                )
-        return found
+    def tokens(self, cases_N: Ints, epoch: int) -> tuple[NDArray[np.int32], Ints]:
+        """(token ids of all cases in a row, how many each has). Raises UserError if they are not as many as were counted."""
+        ids_N, size_C = self._encode.tokens(self._cases(cases_N), epoch, self._plan.train)
+        counted_C = self._table.counts(cases_N, epoch)
+        for c in np.flatnonzero(size_C != counted_C)[:1].tolist():
+            (name,) = self._table.names(cases_N[c : c + 1])
+            raise UserError(
+                f"case {name} has {size_C[c]} tokens, {counted_C[c]} were counted: data or tokenizer changed meanwhile",
+                "set them back, or start a new run under another name",
+            )
+        return ids_N, size_C
 
-    def _cases(self, cases_N: Ints) -> list[Asked]:
+    def _cases(self, cases_N: Ints) -> Iterator[Asked]:
         group_N = np.searchsorted(self._starts_G, cases_N, side="right") - 1
         row_N = cases_N - self._starts_G[group_N]
-        # Group by group, so that each is looked up once; then back into the order that was asked for.
-        order_N = np.argsort(group_N, kind="stable")
-        groups, begins = np.unique(group_N[order_N], return_index=True)
-        ends = np.append(begins[1:], len(cases_N))
-        sorted_rows = row_N[order_N].tolist()
-        in_groups: list[Asked] = []
-        for group, begin, end in zip(groups.tolist(), begins.tolist(), ends.tolist(), strict=True):
-            in_groups += self._rows_of(group).at(sorted_rows[begin:end])
-        place_N = np.empty(len(cases_N), dtype=np.int64)
-        place_N[order_N] = np.arange(len(cases_N))
-        return [in_groups[place] for place in place_N.tolist()]
+        tables = {group: self._rows_of(group) for group in np.unique(group_N).tolist()}
+        return (tables[group].at(row) for group, row in zip(group_N.tolist(), row_N.tolist(), strict=True))
 
     def _rows_of(self, group: int) -> AskedRows:
         if group not in self._tables:

@@ -24,6 +24,7 @@ from distmed.stream.plan import StreamPlan
 from distmed.stream.prefetch import prefetched
 from distmed.stream.reading import IdReader
 from distmed.stream.sequences import Sequence, Sequences
+from distmed.stream.table import token_places
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -187,12 +188,10 @@ class Stream:
         limit, keep_last = self.plan.seq_len, self.plan.task == "classify"
         if self.reader is None:
             return self._table.tokens_of(cases_N, epoch, limit=limit, keep_last=keep_last)
-        ids = self.reader.ids(cases_N, epoch)
-        fitting = [
-            each if len(each) <= limit else np.append(each[: limit - 1], each[-1]) if keep_last else each[:limit]
-            for each in ids
-        ]
-        return np.concatenate(fitting), np.array([len(each) for each in fitting])
+        ids_N, size_C = self.reader.tokens(cases_N, epoch)
+        end_C = np.cumsum(size_C)
+        index_N, size_C = token_places(end_C - size_C, end_C, limit=limit, keep_last=keep_last)
+        return ids_N[index_N], size_C
 
     def _weights(self, label_N: Ints) -> NDArray[np.float32]:
         if self.plan.task == "generate":

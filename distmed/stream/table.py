@@ -66,12 +66,7 @@ class Table:
         the first ones, or with `keep_last` the first ones and the last."""
         source_C = self.source(cases_N)
         begin_C, end_C = self._bounds(cases_N, lambda s: self.tokens(s, epoch).offsets)
-        size_C = np.minimum(end_C - begin_C, limit)
-        to_C = np.cumsum(size_C)
-        index_N = np.arange(int(size_C.sum())) + np.repeat(begin_C - to_C + size_C, size_C)
-        if keep_last:
-            long_C = end_C - begin_C > limit
-            index_N[to_C[long_C] - 1] = end_C[long_C] - 1
+        index_N, size_C = token_places(begin_C, end_C, limit=limit, keep_last=keep_last)
         sources = np.unique(source_C).tolist()
         if len(sources) == 1:
             return np.asarray(self._kept(sources[0], epoch)[index_N]), size_C
@@ -129,3 +124,15 @@ class Table:
             of_source = source_N == source
             found[of_source] = pick(source, cases_N[of_source] - self.first_S[source])
         return found
+
+
+def token_places(begin_C: Ints, end_C: Ints, *, limit: int, keep_last: bool) -> tuple[Ints, Ints]:
+    """(where the tokens of some cases lie, case after case, how many each has), each cut to `limit`. A case has those from
+    `begin_C` to `end_C`; cut, it keeps the first ones, or with `keep_last` the first ones and the last."""
+    size_C = np.minimum(end_C - begin_C, limit)
+    to_C = np.cumsum(size_C)
+    index_N = np.arange(int(size_C.sum())) + np.repeat(begin_C - to_C + size_C, size_C)
+    if keep_last:
+        long_C = end_C - begin_C > limit
+        index_N[to_C[long_C] - 1] = end_C[long_C] - 1
+    return index_N, size_C

@@ -10,7 +10,7 @@ import pytest
 
 from distmed.cases.case import Case
 from distmed.recipe import Recipe
-from distmed.stream.encode import Encode, prompt_hash, tokenizer_hash
+from distmed.stream.encode import AT_ONCE, Encode, prompt_hash, tokenizer_hash
 
 RecipeMaker = Callable[..., Recipe]
 
@@ -104,13 +104,15 @@ def test_training_draws_findings_by_seed_epoch_and_case_and_evaluation_never(
 
 
 def test_one_by_one_and_in_batches_give_the_same(recipe: RecipeMaker, tokenizer: Any) -> None:
-    cases = [dataclasses.replace(CASE, id=f"p{n}", findings=CASE.findings[:n]) for n in range(1, 4)]
+    cases = [dataclasses.replace(CASE, id=f"p{n}", findings=CASE.findings[: n % 3 + 1]) for n in range(AT_ONCE + 3)]
     for task in ("classify", "generate"):
         encode = Encode(recipe(task), tokenizer, {"D1": 0})
         for case, example in zip(cases, encode.batch(cases, 0, True), strict=True):
             alone = encode(case, 0, True)
             assert (alone.case_id, alone.target_start, alone.label) == (case.id, example.target_start, example.label)
             assert alone.input_ids.tolist() == example.input_ids.tolist()
+        ids_N, _ = encode.tokens(cases, 0, True)
+        assert ids_N.tolist() == np.concatenate([encode(case, 0, True).input_ids for case in cases]).tolist()
 
 
 def test_hashes_change_with_what_they_stand_for_and_with_nothing_else(recipe: RecipeMaker, tokenizer: Any) -> None:
