@@ -49,7 +49,6 @@ def main() -> None:
         options.work, options.rows, {"medquad": options.medquad, "phenopackets": options.phenopackets}
     )
     kept = options.work / "figures.json"
-    figures: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     for check in options.only or [*CHECKS, "speed"]:
         for name in sets:
             if (check in GENERATED_ONLY and name != "generated") or (check != "fill" and name == "phenopackets"):
@@ -59,13 +58,16 @@ def main() -> None:
             else:
                 arguments = [] if check == "scale" else [str(options.work), name]
                 found = stream_checks.in_own_process(check, *arguments)
-            figures[f"{check}/{name}"] = found
             print(check, name, found, file=sys.stderr, flush=True)
-            kept.write_text(json.dumps(figures, indent=1))
-    text = _report(figures, options)
+            kept.write_text(json.dumps({**_figures(kept), f"{check}/{name}": found}, indent=1))
+    text = _report(_figures(kept), options)
     print(text)
     if options.out:
         (options.out / f"stream_{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.md").write_text(text, encoding="utf-8")
+
+
+def _figures(kept: Path) -> dict[str, Any]:
+    return dict(json.loads(kept.read_text())) if kept.exists() else {}
 
 
 def _speed(options: argparse.Namespace, name: str) -> dict[str, list[dict[str, float]]]:
@@ -109,7 +111,7 @@ def _report(figures: dict[str, Any], options: argparse.Namespace) -> str:
     lines = [
         "# The stream: what must hold, measured",
         "",
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {os.cpu_count()} cores of {_cpu()}, Python "
         f"{platform.python_version()}, {_versions()}.",
         "",
         f"    python benchmarks/stream.py --work WORK --rows {options.rows} --medquad medquad.jsonl --phenopackets train.jsonl "
@@ -124,6 +126,13 @@ def _report(figures: dict[str, Any], options: argparse.Namespace) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _cpu() -> str:
+    from distmed.train.hardware import environment
+
+    facts = environment()
+    return f"an {facts['cpu']}, {facts['host_memory_gib']} GiB, {', '.join(facts['gpus']) or 'no GPU'}"
 
 
 def _versions() -> str:

@@ -56,9 +56,11 @@ def measure(counts: Iterator[int], seconds: float) -> dict[str, float]:
 
 
 def floor(work: Path, name: str) -> Iterator[int]:
-    """Row groups read by pyarrow, tokenised by `tokenizers`, in order: nothing can be faster without keeping ids."""
+    """Row groups read by pyarrow, tokenised by `tokenizers` in calls of the size that is fastest, in order."""
     import pyarrow.parquet as pq
     from tokenizers import Tokenizer
+
+    from distmed.stream.encode import AT_ONCE
 
     tokenizer = Tokenizer.from_file(str(work / "model" / "tokenizer.json"))
     special = stream_data.TASK[name] == "classify"
@@ -67,7 +69,9 @@ def floor(work: Path, name: str) -> Iterator[int]:
             file = pq.ParquetFile(path)
             for group in range(file.num_row_groups):
                 texts = file.read_row_group(group)["text"].to_pylist()
-                yield sum(len(e.ids) for e in tokenizer.encode_batch_fast(texts, add_special_tokens=special))
+                for at in range(0, len(texts), AT_ONCE):
+                    encodings = tokenizer.encode_batch_fast(texts[at : at + AT_ONCE], add_special_tokens=special)
+                    yield sum(len(encoding.ids) for encoding in encodings)
 
 
 def ours(work: Path, name: str) -> Iterator[int]:
