@@ -1,19 +1,17 @@
 """What `distmed prepare` takes, and how well it takes identifiers away.
 
-    python benchmarks/prepare.py --work WORK --phenopackets train.jsonl --medquad medquad.jsonl --exam mmlu.csv --out benchmarks
+    python benchmarks/prepare.py --work WORK --phenopackets train.jsonl --medquad medquad.jsonl
 
-runs the command line on both (the second without what overlaps with an exam in the format `mmlu`) and on generated notes, and
-scores the de-identification on synthetic notes with gold spans; it prints the tables and writes them as a dated file. Memory
-is sampled ten times a second: the proportional set size of all processes together, and the resident size of the largest.
+runs the command line on both (the second without what overlaps with every 50th of its own rows, as if that were an exam) and on
+generated notes, small with all stages and large without de-identification, and scores the identifiers found in synthetic notes
+with gold spans; --only measures some of these. Prints the tables and keeps them as a dated file. Memory is sampled ten times a
+second: the proportional set size of all processes together, and the resident size of the largest.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import random
 import resource
 import shutil
@@ -21,59 +19,94 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+
+from dated import Dated
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-COLUMNS = ["--columns", "text=text", "--columns", "label=label"]
+COLUMNS = ["--columns", "text=text", "--columns", "label=label", "--group-by", "patient"]
+PARTS = ("phenopackets", "medquad", "notes", "large", "identifiers")
+LEAKED = 50
+"""Every so many rows of MedQuAD are its evaluation set, too."""
 
 
 def main() -> None:
     options = _arguments()
     options.work.mkdir(parents=True, exist_ok=True)
-    jobs: dict[str, tuple[Path, list[str]]] = {}
-    if options.phenopackets:
-        jobs["phenopackets, `--group-by pmid`"] = (
-            options.phenopackets,
-            ["--format", "phenopackets", "--group-by", "pmid"],
+    out = Dated("prepare", "`distmed prepare`: time, memory, de-identification")
+    out.line(", ".join(f"{name} {version(name)}" for name in ("presidio-analyzer", "ftfy", "rensa", "pyarrow")) + "\n")
+    jobs = {
+        "phenopackets": lambda: phenopackets(options),
+        "medquad": lambda: medquad(options),
+        "notes": lambda: Job("generated notes", generated(options.work, options.mb * 2**20), COLUMNS),
+        "large": lambda: Job(
+            "generated notes, `--no-deidentify`",
+            generated(options.work, int(options.gb * 2**30)),
+            [*COLUMNS, "--no-deidentify"],
+        ),
+    }
+    wanted = [name for name in jobs if name in options.only]
+    if wanted:
+        out.line(
+            f"All stages are on unless the row says otherwise; processes: {options.num_workers}. Memory at its peak.\n"
         )
-    if options.medquad and options.exam:
-        more = ["--format", "medquad", "--without", str(options.exam), "--without-format", "mmlu"]
-        jobs["MedQuAD, `--without` an exam"] = (options.medquad, more)
-    jobs["generated notes"] = (generated(options.work, options.mb * 2**20), [*COLUMNS, "--group-by", "patient"])
-    large = generated(options.work, int(options.gb * 2**30))
-    jobs["generated notes, `--no-deidentify`"] = (large, [*COLUMNS, "--group-by", "patient", "--no-deidentify"])
-    lines = [
-        "| source | MB | rows | cases written | wall | MB/s | CPU | all processes | the largest |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, (source, arguments) in jobs.items():
-        lines.append(measured(name, source, arguments, options.work / "out"))
-        print(lines[-1], file=sys.stderr, flush=True)
-    text = "\n".join(
-        [
-            "# `distmed prepare`: time, memory, de-identification",
-            "",
-            f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, Python "
-            f"{platform.python_version()}, {_versions()}.",
-            "",
-            "    python benchmarks/prepare.py --work WORK --phenopackets train.jsonl --medquad medquad.jsonl --exam mmlu.csv "
-            f"--mb {options.mb} --gb {options.gb} --out benchmarks",
-            "",
-            "All stages are on unless the row says otherwise; two processes. Memory at its peak.",
-            "",
-            *lines,
-            "",
-            "360 notes with gold spans (tests/prepare/notes.py). Recall: all letters and digits of a span were replaced.",
-            "Precision: what was replaced is of that type.",
-            "",
-            *deidentification(),
-            "",
-        ]
+        out.table(
+            "source", "MB", "rows", "cases written", "wall", "rows/s", "MB/s", "CPU", "all processes", "the largest"
+        )
+        for name in wanted:
+            out.row(*measured(jobs[name](), options.work / name, options.num_workers))
+    if "medquad" in wanted:
+        out.line(f"\n{overlaps(options)}")
+    if "identifiers" in options.only:
+        identifiers(out)
+
+
+@dataclass
+class Job:
+    """A source, and what the command line says of it."""
+
+    name: str
+    source: Path
+    arguments: list[str]
+
+
+def phenopackets(options: argparse.Namespace) -> Job:
+    return Job("phenopackets", options.phenopackets, ["--format", "phenopackets", "--group-by", "pmid"])
+
+
+def medquad(options: argparse.Namespace) -> Job:
+    lines = options.medquad.read_text(encoding="utf-8").splitlines(keepends=True)
+    exam = options.work / "exam.jsonl"
+    exam.write_text("".join(lines[::LEAKED]), encoding="utf-8")
+    return Job(
+        f"MedQuAD, `--no-deidentify`, `--without` {len(lines[::LEAKED])} of its rows",
+        options.medquad,
+        ["--format", "medquad", "--no-deidentify", "--without", str(exam)],
     )
-    print(text)
-    if options.out:
-        (options.out / f"prepare_{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.md").write_text(text, encoding="utf-8")
+
+
+def overlaps(options: argparse.Namespace) -> str:
+    """What became of the rows that the evaluation set holds, too."""
+    from distmed.cases.read import read_cases
+    from distmed.prepare.manifest import Manifest
+    from distmed.prepare.shards import read_cases_of
+    from distmed.prepare.wording import folded, wording
+    from distmed.recipe import Source
+
+    folder = options.work / "medquad"
+    dropped = json.loads((folder / "report.json").read_text())["dropped"]
+    listed = (folder / "overlaps.jsonl").read_text(encoding="utf-8").splitlines()
+    exam = {
+        folded(wording(case)) for case in read_cases(Source(source=str(options.work / "exam.jsonl"), format="medquad"))
+    }
+    left = [case.id for case in read_cases_of(Manifest.read(folder)) if folded(wording(case)) in exam]
+    return (
+        f"MedQuAD: dropped {json.dumps(dropped)}; {len(listed):,} lines in overlaps.jsonl. Of the {len(exam):,} different "
+        f"questions with answers in the evaluation set {len(left)} are left in what was written."
+    )
 
 
 def generated(work: Path, size: int) -> Path:
@@ -96,21 +129,11 @@ def generated(work: Path, size: int) -> Path:
     return path
 
 
-def measured(name: str, source: Path, arguments: list[str], out: Path) -> str:
+def measured(job: Job, out: Path, processes: int) -> list[str]:
     """One run through the command line, as a row of the table."""
     shutil.rmtree(out, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "distmed",
-        "prepare",
-        str(source),
-        *arguments,
-        "--num-workers",
-        "2",
-        "--out",
-        str(out),
-    ]
+    command = [sys.executable, "-m", "distmed", "prepare", str(job.source), *job.arguments]
+    command += ["--num-workers", str(processes), "--out", str(out)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -127,11 +150,19 @@ def measured(name: str, source: Path, arguments: list[str], out: Path) -> str:
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     report = json.loads((out / "report.json").read_text())
     written = sum(split["rows"] for split in report["splits"].values())
-    size = source.stat().st_size / 1e6
-    return (
-        f"| {name} | {size:,.1f} | {report['rows']:,} | {written:,} | {wall:.1f} s | {size / wall:.2f} | {cpu:.1f} s "
-        f"| {together / 2**10:.0f} MiB | {largest / 2**10:.0f} MiB |"
-    )
+    size, rows = job.source.stat().st_size / 1e6, report["rows"]
+    return [
+        job.name,
+        f"{size:,.1f}",
+        f"{rows:,}",
+        f"{written:,}",
+        f"{wall:.1f} s",
+        f"{rows / wall:,.0f}",
+        f"{size / wall:.2f}",
+        f"{cpu:.1f} s",
+        f"{together / 2**10:.0f} MiB",
+        f"{largest / 2**10:.0f} MiB",
+    ]
 
 
 def _memory_of(pid: int) -> Iterator[tuple[int, int]]:
@@ -149,7 +180,7 @@ def _memory_of(pid: int) -> Iterator[tuple[int, int]]:
         yield from _memory_of(int(child))
 
 
-def deidentification(notes: int = 360) -> list[str]:
+def identifiers(out: Dated, notes: int = 360) -> None:
     """Recall and precision by type."""
     from distmed.prepare.deidentify import with_names
     from distmed.prepare.recognizers import Analyzer
@@ -162,20 +193,16 @@ def deidentification(notes: int = 360) -> list[str]:
         spans = analyzer.spans(gold.text)
         names = {gold.text[span.start : span.end] for span in spans if span.kind == "NAME"}
         scores.add(gold, with_names(gold.text, spans, names))
-    rows = ["| type | gold spans | recall | precision |", "| --- | --- | --- | --- |"]
+    out.line(
+        f"\n{notes} notes with gold spans (tests/prepare/notes.py). Recall: all letters and digits of a span were replaced."
+    )
+    out.line("Precision: what was replaced is of that type.\n")
+    out.table("type", "gold spans", "recall", "precision")
     for kind in sorted(scores.gold):
-        gold_spans, replaced = scores.gold[kind], max(1, scores.replaced[kind])
-        rows.append(
-            f"| {kind} | {gold_spans} | {scores.recalled[kind] / gold_spans:.4f} | {scores.right[kind] / replaced:.4f} |"
-        )
-    rows.append(f"| all | {scores.gold.total():,} | {scores.recall:.4f} | {scores.precision:.4f} |")
-    return [*rows, "", f"False hits: {scores.false_tokens} of {scores.clinical_tokens:,} clinical tokens."]
-
-
-def _versions() -> str:
-    from importlib.metadata import version
-
-    return ", ".join(f"{name} {version(name)}" for name in ("presidio-analyzer", "ftfy", "rensa", "pyarrow"))
+        spans, replaced = scores.gold[kind], max(1, scores.replaced[kind])
+        out.row(kind, spans, f"{scores.recalled[kind] / spans:.4f}", f"{scores.right[kind] / replaced:.4f}")
+    out.row("all", f"{scores.gold.total():,}", f"{scores.recall:.4f}", f"{scores.precision:.4f}")
+    out.line(f"\nFalse hits: {scores.false_tokens} of {scores.clinical_tokens:,} clinical tokens.")
 
 
 def _arguments() -> argparse.Namespace:
@@ -183,10 +210,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="generated sources are kept there")
     parser.add_argument("--phenopackets", type=Path)
     parser.add_argument("--medquad", type=Path)
-    parser.add_argument("--exam", type=Path, help="in the format mmlu")
     parser.add_argument("--mb", type=int, default=10, help="size of the generated notes of which identifiers are taken")
-    parser.add_argument("--gb", type=float, default=1.5, help="size of the generated notes without that stage")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--gb", type=float, default=1.0, help="size of the generated notes without that stage")
+    parser.add_argument("--num-workers", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     return parser.parse_args()
 
 
