@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distmed.errors import UserError
+from distmed.model.streaming import draw_values, renewed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -120,34 +121,22 @@ class _Product(torch.autograd.Function):
 def fill_quantized(hf: PreTrainedModel, source: dict[str, Stored], dtype: torch.dtype) -> set[str]:
     """Give every parameter of `hf`, which has no data yet, its values, one tensor at a time: those of the backbone's linear
     layers in 4 bits, all others in `dtype`. The names of those made anew."""
-    names: dict[int, list[str]] = {}
-    for name, parameter in hf.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    made: dict[int, nn.Parameter] = {}
-    fresh: set[str] = set()
     prefix = f"{hf.base_model_prefix}."
-    for path, module in list(hf.named_modules()):
-        missing = False
-        for key, bare in module._parameters.items():
-            if bare is None:
-                continue
-            stored = next((source[name] for name in names[id(bare)] if name in source), None)
-            if key == "weight" and type(module) is nn.Linear and path.startswith(prefix) and stored is not None:
-                continue
-            if id(bare) not in made:
-                made[id(bare)] = nn.Parameter(torch.empty(bare.shape, dtype=dtype))
-                if stored is None:
-                    fresh.add(names[id(bare)][0])
-                    missing = True
-                else:
-                    stored.read_into(made[id(bare)].data.view(-1), 0)
-            module._parameters[key] = made[id(bare)]
-        if missing:
-            with torch.no_grad():
-                hf._init_weights(module)
-        weight = module._parameters.get("weight")
-        if weight is not None and weight.device.type == "meta":
-            whole = torch.empty(weight.shape, dtype=torch.float32)
-            source[f"{path}.weight"].read_into(whole.view(-1), 0)
-            hf.set_submodule(path, NF4Linear(whole, module._parameters["bias"]))
+    linear = {
+        path: module
+        for path, module in hf.named_modules()
+        if type(module) is nn.Linear and path.startswith(prefix) and f"{path}.weight" in source
+    }
+    packed = {id(module.weight) for module in linear.values()}
+    fresh: set[str] = set()
+    for module, found in renewed(hf, source, lambda p: None if id(p) in packed else torch.empty(p.shape, dtype=dtype)):
+        draw_values(hf, module, [each for each in found if each.stored is None])
+        for each in found:
+            if each.stored is not None:
+                each.stored.read_into(each.parameter.data.view(-1), 0)
+        fresh |= {each.name for each in found if each.stored is None}
+    for path, module in linear.items():
+        whole = torch.empty(module.weight.shape, dtype=torch.float32)
+        source[f"{path}.weight"].read_into(whole.view(-1), 0)
+        hf.set_submodule(path, NF4Linear(whole, module._parameters["bias"]))
     return fresh

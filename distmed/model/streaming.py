@@ -11,7 +11,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from distmed.errors import UserError, one_of
 from distmed.model.folder import weight_files
 
 if TYPE_CHECKING:
@@ -140,6 +141,61 @@ def places(hf: PreTrainedModel, stored: dict[str, Stored]) -> dict[str, Stored] 
     return None if any(name.removeprefix(prefix).split(".")[0] in roots for name in left) else found
 
 
+@dataclass(frozen=True)
+class Renewed:
+    """A parameter that has got data, the first of its names, and the tensor it is read from: None where it is fresh."""
+
+    name: str
+    parameter: nn.Parameter
+    stored: Stored | None
+
+    @property
+    def wants_values(self) -> bool:
+        """Whether some of it, such as the rows that an embedding has grown by, is not stored."""
+        return self.stored is None or self.stored.numel < self.parameter.numel()
+
+
+def renewed(
+    hf: PreTrainedModel, source: dict[str, Stored], data: Callable[[nn.Parameter], Tensor | None]
+) -> Iterator[tuple[nn.Module, list[Renewed]]]:
+    """Every module, with those of its parameters that now have `data` (None: it stays as it is). Tied ones come once."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in hf.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    made: dict[int, nn.Parameter] = {}
+    for module in list(hf.modules()):
+        found: list[Renewed] = []
+        for key, bare in module._parameters.items():
+            if bare is None:
+                continue
+            if id(bare) not in made and (given := data(bare)) is not None:
+                made[id(bare)] = nn.Parameter(given, bare.requires_grad)
+                called = names[id(bare)]
+                stored = next((source[name] for name in called if name in source), None)
+                found.append(Renewed(called[0], made[id(bare)], stored))
+            module._parameters[key] = made.get(id(bare), bare)
+        yield module, found
+
+
+@torch.no_grad()
+def draw_values(hf: PreTrainedModel, module: nn.Module, parameters: list[Renewed]) -> None:
+    """Let the model itself initialize `module`, of which `parameters` are fresh.
+
+    Raises UserError where it knows no values for one of them, which would be whatever lay in memory.
+    """
+    if not parameters:
+        return
+    for each in parameters:
+        each.parameter.fill_(math.nan)
+    hf._init_weights(module)
+    unset = [each.name for each in parameters if each.parameter.sum().isnan()]
+    if unset:
+        raise UserError(
+            f"{hf.config.model_type} gives no initial values to {len(unset)} of its parameters: {one_of(unset, 4)}",
+            "set model.init=pretrained and name a folder that has them",
+        )
+
+
 def partition(
     hf: PreTrainedModel, ds_config: dict[str, Any], source: dict[str, Stored], dtype: torch.dtype
 ) -> set[str]:
@@ -157,55 +213,31 @@ def partition(
     if init.mem_efficient_linear:
         # What the context manager would do: without it a graph keeps gathered weights alive.
         init._enable_mem_efficient_linear()
-    made: dict[int, nn.Parameter] = {}
-    names: dict[int, list[str]] = {}
-    for name, parameter in hf.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
+
+    def single(bare: nn.Parameter) -> Tensor:
+        """A shape over a single element, until it is known what this worker keeps."""
+        return torch.empty((), dtype=dtype, device=init.local_device).expand(bare.shape)
+
     fresh: set[str] = set()
-    for module in list(hf.modules()):
-        found: list[tuple[nn.Parameter, Stored | None]] = []
-        for key, bare in module._parameters.items():
-            if bare is None:
-                continue
-            if id(bare) not in made:
-                # A shape over a single element, until it is known what this worker keeps.
-                single = torch.empty((), dtype=dtype, device=init.local_device)
-                made[id(bare)] = nn.Parameter(single.expand(bare.shape), bare.requires_grad)
-                called = names[id(bare)]
-                tensor = next((source[name] for name in called if name in source), None)
-                found.append((made[id(bare)], tensor))
-                if tensor is None:
-                    fresh.add(called[0])
-            module._parameters[key] = made[id(bare)]
-        anew = any(tensor is None or tensor.numel < parameter.numel() for parameter, tensor in found)
+    for module, found in renewed(hf, source, single):
+        anew = [each for each in found if each.wants_values]
         if anew:
-            for parameter, _ in found:
-                parameter.data = torch.empty_like(parameter, memory_format=torch.contiguous_format)
-            with torch.no_grad():
-                hf._init_weights(module)
-        for parameter, tensor in found:
-            init._convert_to_deepspeed_param(parameter)
-            if tensor is not None:
-                _fill(parameter, tensor, init, whole=anew)
-            parameter.partition()  # type: ignore[attr-defined]
+            for each in found:
+                each.parameter.data = torch.empty_like(each.parameter, memory_format=torch.contiguous_format)
+            draw_values(hf, module, anew)
+        for each in found:
+            init._convert_to_deepspeed_param(each.parameter)
+            if each.stored is not None:
+                _fill(each.parameter, each.stored, init, whole=bool(anew))
+            each.parameter.partition()  # type: ignore[attr-defined]
+        fresh |= {each.name for each in found if each.stored is None}
     return fresh
 
 
 def initialize(hf: PreTrainedModel, dtype: torch.dtype) -> None:
     """Give every parameter of `hf`, which has no data yet, fresh values: those that `partition` makes at the same seed."""
-    made: dict[int, nn.Parameter] = {}
-    for module in hf.modules():
-        anew = False
-        for key, bare in module._parameters.items():
-            if bare is None:
-                continue
-            if id(bare) not in made:
-                made[id(bare)] = nn.Parameter(torch.empty(bare.shape, dtype=dtype), bare.requires_grad)
-                anew = True
-            module._parameters[key] = made[id(bare)]
-        if anew:
-            with torch.no_grad():
-                hf._init_weights(module)
+    for module, found in renewed(hf, {}, lambda bare: torch.empty(bare.shape, dtype=dtype)):
+        draw_values(hf, module, found)
 
 
 def _fill(parameter: Any, tensor: Stored, init: Any, *, whole: bool) -> None:

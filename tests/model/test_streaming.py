@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from distmed.errors import UserError
 from distmed.model import streaming
-from distmed.model.streaming import Stored, places, stored_tensors, without_data
+from distmed.model.streaming import Stored, initialize, places, stored_tensors, without_data
 
 WEIGHTS = {"a": torch.randn(7, 5), "b": torch.randn(3)}
 
@@ -141,3 +142,24 @@ def test_an_embedding_may_have_grown_and_nothing_else(saved: Callable[..., Path]
     assert found is not None
     assert found["model.embed_tokens.weight"].shape[0] == 400
     assert places(empty(AutoModelForCausalLM, folder, intermediate_size=50), stored) is None
+
+
+def test_a_parameter_without_initial_values_is_refused(saved: Callable[..., Path]) -> None:
+    model = empty(AutoModelForCausalLM, saved("llama"))
+    for layer in model.model.layers:
+        layer.mlp.scale = torch.nn.Parameter(torch.empty(3, device="meta"))
+    with pytest.raises(
+        UserError, match=r"llama gives no initial values to 1 of its parameters: model\.layers\.0\.mlp\.scale"
+    ):
+        initialize(model, torch.float32)
+
+
+def test_fresh_values_are_those_that_transformers_draws(saved: Callable[..., Path]) -> None:
+    model = empty(AutoModelForCausalLM, saved("llama"), tie_word_embeddings=True)
+    initialize(model, torch.float32)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert not any(parameter.isnan().any() for parameter in model.parameters())
+    assert model.model.layers[0].mlp.up_proj.weight.std().item() == pytest.approx(
+        model.config.initializer_range, rel=0.2
+    )
+    assert (model.model.norm.weight == 1).all()
