@@ -67,6 +67,8 @@ class _ChunkedLoss(torch.autograd.Function):
             sum_S = logits_SV.sub_(largest_S[:, None]).exp_().sum(dim=1)
             log_sum_T[chunk] = largest_S + sum_S.log()
             losses_T[chunk] = log_sum_T[chunk] - (1 - smoothing) * of_target_S - smoothing * mean_S
+            # Else the next chunk's are made beside these.
+            del logits_SV
         ctx.save_for_backward(states_TD, weight_VD, bias_V, targets.ids_T, log_sum_T)
         ctx.smoothing, ctx.cap = smoothing, targets.cap
         return losses_T
@@ -97,12 +99,11 @@ class _ChunkedLoss(torch.autograd.Function):
             step_SV = step_SV.to(weight_VD.dtype)
             if states_gradient_TD is not None:
                 torch.mm(step_SV, weight_VD, out=states_gradient_TD[chunk])
-            if weight_gradient_VD is None:
-                continue
-            if weight_gradient_VD.dtype == step_SV.dtype:
+            if weight_gradient_VD is not None and weight_gradient_VD.dtype == step_SV.dtype:
                 weight_gradient_VD.addmm_(step_SV.t(), states_TD[chunk])
-            else:
+            elif weight_gradient_VD is not None:
                 weight_gradient_VD += step_SV.t() @ states_TD[chunk]
+            del logits_SV, slope_SV, step_SV
         return (
             states_gradient_TD,
             None if weight_gradient_VD is None else weight_gradient_VD.to(weight_VD.dtype),

@@ -55,7 +55,7 @@ def changes_for(setup: Setup) -> list[Change]:
         size //= 2
     for factor in (2, 4, MOST_DEVICES):
         more = setup.machine.workers * factor
-        if gpu and more <= setup.global_batch:
+        if gpu and more // setup.sharers <= setup.global_batch:
             grown = _grown(setup, factor)
             found.append(Change(f"{more} devices ({grown})", "devices", lambda s, g=grown: replace(s, machine=g)))  # type: ignore[misc]
     if setup.lora is None:

@@ -6,6 +6,7 @@ A `Shape` and a `Setup` flow in, a `Memory` flows out. The parts follow the allo
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from distmed.model.head import chunk_length
@@ -19,16 +20,20 @@ PROCESS = 780 * MIB
 CONTEXT = 1400 * MIB
 # What the caching allocator cannot hand out again.
 FRAGMENTATION = 0.06
+# A weight in 4 bits with its scales (model/quantize.py).
+NF4_BYTES = 4.13 / 8
 # Host memory that a GPU worker holds beside what is offloaded.
 GPU_WORKER_HOST = 3 * GIB
 
 
 @dataclass(frozen=True)
 class Memory:
-    """`device` and `host`: bytes by part, of the fullest device and of one host (empty on CPU: the host is the device)."""
+    """`device` and `host`: bytes by part, of the fullest device and of one host (empty on CPU: the host is the device), at
+    the fullest `moment` of a step."""
 
     device: dict[str, int]
     host: dict[str, int]
+    moment: str
 
     @property
     def device_total(self) -> int:
@@ -40,25 +45,28 @@ class Memory:
 
 
 def memory_of(shape: Shape, setup: Setup) -> Memory:
-    """Model states on the device or offloaded, activations, gathered parameters, loss, and what runs beside."""
-    states = model_states(shape, setup)
-    offloaded = _offloaded(shape, setup)
-    parts = {**states, **_working(shape, setup)}
-    snapshot = 12 * shape.trainable // setup.workers
+    """What always lies there, and what either the passes or the optimizer's step have beside it, whichever is more."""
+    lasting = model_states(shape, setup)
+    copied = step_copy(shape, setup)
+    lasting["gradients"] -= copied
+    moments = {"backward pass": _working(shape, setup), "optimizer step": {"gradients": copied}}
+    moment = max(moments, key=lambda name: sum(moments[name].values()))
+    parts = _summed(lasting, moments[moment])
+    host = _offloaded(shape, setup)
+    # State on NVMe is read while it is written.
+    snapshot = 0 if setup.offload_optimizer == "nvme" else 12 * shape.trainable // setup.workers
     if setup.store_frozen:
         snapshot += setup.bytes * shape.frozen // setup.workers
+    host["checkpoint in flight"] = snapshot
     if setup.machine.device.is_cpu:
-        parts["checkpoint in flight"] = snapshot
-        parts["process"] = PROCESS
-        for part, size in offloaded.items():
-            parts[part] = parts.get(part, 0) + size
-        return Memory(_without_nothing(parts), {})
+        return Memory(_summed(parts, host, {"process": PROCESS}), {}, moment)
+    if setup.activations_on_host:
+        host["activations"] = setup.rows * shape.saved
+    host["processes"] = GPU_WORKER_HOST
     parts["context"] = CONTEXT
     parts["fragmentation"] = int(FRAGMENTATION * sum(parts.values()))
-    host = {part: size * setup.machine.per_node for part, size in offloaded.items()}
-    host["checkpoint in flight"] = snapshot * setup.machine.per_node
-    host["processes"] = GPU_WORKER_HOST * setup.machine.per_node
-    return Memory(_without_nothing(parts), _without_nothing(host))
+    each_host = {part: size * setup.machine.per_node for part, size in host.items()}
+    return Memory(_summed(parts), _summed(each_host), moment)
 
 
 def model_states(shape: Shape, setup: Setup) -> dict[str, int]:
@@ -68,9 +76,11 @@ def model_states(shape: Shape, setup: Setup) -> dict[str, int]:
     stages 0 and 3 are their own.
     """
     size, workers = setup.bytes, setup.workers
-    trained, frozen = shape.trainable, shape.frozen
+    trained = shape.trainable
     share = workers if setup.stage >= 1 else 1
-    weights = size * (trained + frozen)
+    weights = size * shape.total
+    if setup.quantized:
+        weights -= int((size - NF4_BYTES) * shape.packable)
     if setup.stage == 3:
         weights = 0 if setup.offload_param != "none" else weights // workers
         if setup.hpz > 1:
@@ -84,15 +94,19 @@ def model_states(shape: Shape, setup: Setup) -> dict[str, int]:
 
 
 def _gradients(shape: Shape, setup: Setup) -> int:
-    size, trained, workers = setup.bytes, shape.trainable, setup.workers
     if setup.stage == 0:
-        return size * trained
+        return setup.bytes * shape.trainable
     # Stage 1 reduces as stage 2 does when gradients are contiguous: each worker keeps its share.
-    kept = 0 if setup.offload_optimizer != "none" else size * trained // workers
-    # The step wants its share once more: in fp32 beside bf16, or as one flat tensor, a sub-group at a time.
-    share = trained // workers
-    step = 4 * (min(share, setup.sub_group) if setup.stage == 3 else share)
-    return kept + (step if setup.offload_optimizer == "none" else 0)
+    kept = 0 if setup.offload_optimizer != "none" else setup.bytes * shape.trainable // setup.workers
+    return kept + step_copy(shape, setup)
+
+
+def step_copy(shape: Shape, setup: Setup) -> int:
+    """The step wants its gradients once more: in fp32 beside bf16, or as one flat tensor, a sub-group at a time."""
+    if setup.stage == 0 or setup.offload_optimizer != "none":
+        return 0
+    share = shape.trainable // setup.workers
+    return 4 * (min(share, setup.sub_group) if setup.stage == 3 else share)
 
 
 def _offloaded(shape: Shape, setup: Setup) -> dict[str, int]:
@@ -113,13 +127,15 @@ def _offloaded(shape: Shape, setup: Setup) -> dict[str, int]:
 
 def _working(shape: Shape, setup: Setup) -> dict[str, int]:
     """What a micro-batch needs while it runs. The loss comes when all activations are there, other work when some went."""
-    tokens = setup.rows * setup.seq_len
-    loss = loss_buffer(tokens, shape, setup)
-    activations = setup.rows * shape.saved
+    loss = loss_buffer(setup.rows * setup.part, shape, setup)
+    saved = setup.rows * shape.saved
     transient = max(setup.rows * (shape.peak - shape.saved) - loss, 0)
-    parts = {"activations": activations + transient, "loss": loss}
+    # Those of the layer at work are on the device.
+    parts = {"activations": transient + (saved // shape.layers if setup.activations_on_host else saved), "loss": loss}
     if setup.stage == 3 and (setup.workers > 1 or setup.offload_param != "none"):
         parts["gathered weights"] = setup.bytes * min(shape.total, setup.max_live)
+    if setup.quantized:
+        parts["unpacked weights"] = setup.bytes * shape.largest_packable
     if setup.stage:
         buckets = 2 if setup.overlap and setup.stage < 3 else 1
         parts["buckets"] = buckets * setup.bytes * min(setup.bucket, shape.trainable)
@@ -127,11 +143,14 @@ def _working(shape: Shape, setup: Setup) -> dict[str, int]:
 
 
 def loss_buffer(tokens: int, shape: Shape, setup: Setup) -> int:
-    """Logits of one chunk of tokens, in the dtype of training and in fp32, their softmax and its gradient."""
+    """Logits of one chunk of tokens, in fp32 and where it differs in the dtype of training, and the output layer's gradient,
+    which several chunks sum up in fp32."""
     if not shape.vocabulary:
         return 0
-    chunk = min(chunk_length(shape.vocabulary), tokens)
-    return chunk * shape.vocabulary * (12 + (2 * setup.bytes if setup.bf16 else 0))
+    chunk = chunk_length(shape.vocabulary)
+    cast = setup.bytes if setup.bf16 else 0
+    gradient = setup.bytes if tokens <= chunk else 4 + cast
+    return min(chunk, tokens) * shape.vocabulary * (4 + cast) + shape.head_trainable * gradient
 
 
 def checkpoint_bytes(shape: Shape, setup: Setup) -> int:
@@ -139,5 +158,9 @@ def checkpoint_bytes(shape: Shape, setup: Setup) -> int:
     return 12 * shape.trainable + (setup.bytes * shape.frozen if setup.store_frozen else 0)
 
 
-def _without_nothing(parts: dict[str, int]) -> dict[str, int]:
+def _summed(*several: dict[str, int]) -> dict[str, int]:
+    """Bytes by part, without parts of none."""
+    parts: Counter[str] = Counter()
+    for each in several:
+        parts.update(each)
     return {part: size for part, size in parts.items() if size > 0}

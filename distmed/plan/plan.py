@@ -64,6 +64,7 @@ class Plan:
                 "largest_layer": self.shape.largest_layer,
             },
             "device": {"parts": self.memory.device, "total": self.memory.device_total, "capacity": device.memory},
+            "fullest": self.memory.moment,
             "host": {"parts": self.memory.host, "total": self.memory.host_total, "capacity": machine.host_memory},
             "disk": self.disk,
             "step": {
@@ -106,7 +107,7 @@ def make_plan(
             bf16=wanted.bf16,
             lora=wanted.lora,
             checkpointing=wanted.checkpointing,
-            seq_len=wanted.seq_len,
+            seq_len=wanted.part,
         )
 
     def fits(wanted: Setup) -> bool:

@@ -18,7 +18,8 @@ Place = Literal["none", "cpu", "nvme"]
 
 @dataclass(frozen=True)
 class Setup:
-    """`micro_batch`: sequences a worker takes at once. The last four are DeepSpeed's, in elements; 0 where not used."""
+    """`micro_batch`: sequences a worker takes at once. `sharers`: workers that share the tokens of each. `overlap` to
+    `sub_group` are DeepSpeed's, in elements; 0 where not used."""
 
     machine: Machine
     stage: int
@@ -29,7 +30,10 @@ class Setup:
     global_batch: int
     seq_len: int
     checkpointing: bool
+    activations_on_host: bool
+    sharers: int
     lora: Lora | None
+    quantized: bool
     hpz: int
     overlap: bool
     bucket: int
@@ -42,14 +46,24 @@ class Setup:
         return self.machine.workers
 
     @property
+    def streams(self) -> int:
+        """Groups of workers that have sequences of their own."""
+        return max(self.workers // self.sharers, 1)
+
+    @property
     def accumulation(self) -> int:
         """Micro-batches a worker runs for one optimizer step."""
-        return math.ceil(math.ceil(self.global_batch / self.workers) / self.micro_batch)
+        return math.ceil(math.ceil(self.global_batch / self.streams) / self.micro_batch)
 
     @property
     def rows(self) -> int:
         """Sequences of the largest micro-batch."""
-        return min(self.micro_batch, math.ceil(self.global_batch / self.workers))
+        return min(self.micro_batch, math.ceil(self.global_batch / self.streams))
+
+    @property
+    def part(self) -> int:
+        """Tokens that a worker has of each sequence."""
+        return math.ceil(self.seq_len / self.sharers)
 
     @property
     def bytes(self) -> int:
@@ -58,11 +72,18 @@ class Setup:
 
 
 def setup_of(recipe: Recipe, config: dict[str, Any], machine: Machine) -> Setup:
-    """Raises UserError where the machine has more devices than the global batch has sequences."""
-    if machine.workers > recipe.train.global_batch:
+    """Raises UserError where the machine has more devices than the global batch has sequences, or they do not divide."""
+    sharers = recipe.cluster.sequence_parallel
+    if machine.workers % sharers:
+        raise UserError(
+            f"{machine.workers} devices cannot share sequences by {sharers}",
+            "plan for a multiple of cluster.sequence_parallel devices",
+        )
+    streams = machine.workers // sharers
+    if streams > recipe.train.global_batch:
         raise UserError(
             f"{machine.workers} devices share train.global_batch={recipe.train.global_batch} sequences",
-            f"set train.global_batch={machine.workers} or more, or plan for fewer devices",
+            f"set train.global_batch={streams} or more, or plan for fewer devices",
         )
     zero = config.get("zero_optimization", {})
     return Setup(
@@ -75,7 +96,10 @@ def setup_of(recipe: Recipe, config: dict[str, Any], machine: Machine) -> Setup:
         global_batch=recipe.train.global_batch,
         seq_len=recipe.data.seq_len,
         checkpointing=bool(recipe.train.activation_checkpointing),
+        activations_on_host=recipe.train.activation_checkpointing == "offload" and not machine.device.is_cpu,
+        sharers=sharers,
         lora=recipe.model.lora,
+        quantized=recipe.model.quantize is not None,
         hpz=int(zero.get("zero_hpz_partition_size", 1)),
         overlap=bool(zero.get("overlap_comm", False)),
         bucket=int(zero.get("reduce_bucket_size", 500_000_000)),

@@ -18,6 +18,7 @@ from distmed.model.diagnoser import Diagnoser
 from distmed.model.families import FAMILIES
 from distmed.model.folder import find_folder, read_config
 from distmed.model.lora import freeze_matching, with_lora
+from distmed.model.recompute import tile_mlps
 from distmed.plan.trace import Traced, trace
 from distmed.recipe import Lora, Model, Recipe
 from distmed.stream.batch import MicroBatch
@@ -34,7 +35,8 @@ class Shape:
     """Numbers of parameters, and bytes of activations of one sequence in the dtype of training.
 
     `multiplied`: parameters that each token is multiplied with, forward; `largest_layer`: of the largest module of its
-    own; `block`: of one transformer layer. `attention_width`: heads times head size. `saved`, `peak`: see `Traced`.
+    own; `block`: of one transformer layer. `packable`: of frozen linear layers, `largest_packable` of one of them.
+    `attention_width`: heads times head size. `saved`, `peak`: see `Traced`.
     """
 
     name: str
@@ -43,8 +45,11 @@ class Shape:
     multiplied: int
     multiplied_trainable: int
     head: int
+    head_trainable: int
     largest_layer: int
     block: int
+    packable: int
+    largest_packable: int
     layers: int
     hidden: int
     vocabulary: int
@@ -79,6 +84,7 @@ def shape_of(
         checkpointing,
         seq_len,
         recipe.data.packing,
+        recipe.train.mlp_tiles,
         tuple(recipe.model.freeze),
     )
     if key not in _shapes:
@@ -105,9 +111,11 @@ def _measure(
     parameters = dict(whole.named_parameters())
     embeddings = {id(p) for module in whole.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
     output = whole.network.get_output_embeddings()
-    head = output.weight.numel() if output is not None else 0
+    head = 0 if output is None else output.weight.numel()
     matrices = [p for p in parameters.values() if id(p) not in embeddings and p.dim() > 1]
     tied = output is not None and id(output.weight) in embeddings
+    linear = [module.weight for module in whole.modules() if type(module) is nn.Linear]
+    packable = [w.numel() for w in linear if not (w.requires_grad or (output is not None and w is output.weight))]
     return Shape(
         name=config.model_type,
         total=sum(p.numel() for p in parameters.values()),
@@ -116,8 +124,11 @@ def _measure(
         multiplied_trainable=sum(p.numel() for p in matrices if p.requires_grad)
         + (head if tied and output.weight.requires_grad else 0),
         head=head,
+        head_trainable=head if output is not None and output.weight.requires_grad else 0,
         largest_layer=max(sum(p.numel() for p in m.parameters(recurse=False)) for m in whole.modules()),
         block=_block(whole, layers),
+        packable=sum(packable),
+        largest_packable=max(packable, default=0),
         layers=layers,
         hidden=text.hidden_size,
         vocabulary=text.vocab_size if recipe.task == "generate" else 0,
@@ -180,6 +191,8 @@ def _activations(
     model.train()
     if checkpointing:
         model.network.gradient_checkpointing_enable({"use_reentrant": False})
+    if recipe.train.mlp_tiles > 1:
+        tile_mlps(model.network, recipe.train.mlp_tiles)
     packed = recipe.data.packing and config.model_type in FAMILIES
     batch = _meta_batch(seq_len, cases=2 if packed else 1, generate=recipe.task == "generate")
     return trace(lambda: model(batch), list(model.parameters()) + list(model.buffers()))

@@ -19,9 +19,11 @@ def show(plan: Plan) -> str:
         f"model        {_count(plan.shape.total)} parameters, {_count(plan.shape.trainable)} trained; "
         f"largest layer {_count(plan.shape.largest_layer)}",
         f"setup        ZeRO-{setup.stage}{_offload(plan)}, {'bf16' if setup.bf16 else 'fp32'}, micro-batch {setup.rows} x "
-        f"{setup.seq_len} tokens x {setup.accumulation} a step{', recomputed' if setup.checkpointing else ''}",
+        f"{setup.seq_len} tokens x {setup.accumulation} a step{_ways(plan)}",
         "",
-        *_parts("each device", plan.memory.device, machine.device.memory),
+        *_parts(
+            "each device", plan.memory.device, machine.device.memory, f" at its fullest, in the {plan.memory.moment}"
+        ),
     ]
     if plan.memory.host:
         lines += ["", *_parts("each host", plan.memory.host, machine.host_memory)]
@@ -48,11 +50,24 @@ def show(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _parts(title: str, parts: dict[str, int], capacity: int) -> list[str]:
+def _parts(title: str, parts: dict[str, int], capacity: int, when: str = "") -> list[str]:
     total = sum(parts.values())
     rows = sorted(parts.items(), key=lambda part: -part[1])
-    lines = [f"{title:<12} {_gib(total)} of {_gib(capacity)}"]
+    lines = [f"{title:<12} {_gib(total)} of {_gib(capacity)}{when}"]
     return lines + [f"  {part:<22} {_gib(size):>10}" for part, size in rows]
+
+
+def _ways(plan: Plan) -> str:
+    """What else keeps memory low."""
+    setup, tiles = plan.setup, plan.recipe.train.mlp_tiles
+    ways = {
+        "recomputed": setup.checkpointing,
+        "activations on the host": setup.activations_on_host,
+        f"MLP in {tiles} parts": tiles > 1,
+        f"sequences shared by {setup.sharers}": setup.sharers > 1,
+        "base in 4 bits": setup.quantized,
+    }
+    return "".join(f", {way}" for way, used in ways.items() if used)
 
 
 def _offload(plan: Plan) -> str:

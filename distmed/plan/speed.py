@@ -99,7 +99,14 @@ def traffic(shape: Shape, setup: Setup) -> int:
         moved = setup.accumulation * gradients + gradients
     else:
         moved = 2 * gradients
-    return int(moved * others)
+    return int(moved * others + _exchanged(shape, setup))
+
+
+def _exchanged(shape: Shape, setup: Setup) -> float:
+    """Queries, keys, values and what attention gives, of the tokens of this worker, in each pass (Ulysses)."""
+    passes = 3 if setup.checkpointing else 2
+    numbers = 4 * shape.layers * shape.attention_width * setup.rows * setup.part * setup.accumulation * passes
+    return setup.bytes * numbers * (setup.sharers - 1) / setup.sharers
 
 
 def _offload_seconds(shape: Shape, setup: Setup) -> float:

@@ -44,8 +44,7 @@ def plan_recipe(recipe: Recipe, *, gpus: str | None = None, nodes: int = 1, pric
 
 
 def refuse_hopeless(job: Job) -> str | None:
-    """A line of advice where the run is tight, None where it fits, or where devices, architecture or what it saves are not
-    known here.
+    """A line of advice where the run is tight, None where it fits, or where devices or architecture are not known here.
 
     Raises UserError where it does not fit, with the cheapest change that makes it.
     """
@@ -54,7 +53,7 @@ def refuse_hopeless(job: Job) -> str | None:
     recipe = job.recipe
     config = AutoConfig.from_pretrained(str(job.model_folder), trust_remote_code=recipe.model.trust_remote_code)
     machine = _cluster(recipe.cluster.least, bf16=job.bf16)
-    if machine is None or config.model_type not in FAMILIES or _saves_unseen(recipe):
+    if machine is None or config.model_type not in FAMILIES:
         return None
     ds_config = _ds_config(recipe, config, machine, bf16=job.bf16)
     plan = make_plan(recipe, config, ds_config, machine, steps=job.total_steps)
@@ -67,16 +66,6 @@ def refuse_hopeless(job: Job) -> str | None:
     if need <= HOPELESS * there:
         return f"memory is tight: {wants}; it would fit with {way}"
     raise UserError(f"this run does not fit: {wants}", f"use {way}; distmed plan says more, --force starts it anyway")
-
-
-def _saves_unseen(recipe: Recipe) -> bool:
-    """Whether the run saves memory in ways that the plan does not count yet, so that it would refuse what fits."""
-    return (
-        recipe.model.quantize is not None
-        or recipe.cluster.sequence_parallel > 1
-        or recipe.train.mlp_tiles > 1
-        or recipe.train.activation_checkpointing == "offload"
-    )
 
 
 def this_host(workers: int, *, nodes: int = 1, bf16: bool = False) -> Machine:

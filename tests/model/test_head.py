@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from distmed.model import head
 from distmed.model.diagnoser import Diagnoser
 from distmed.model.head import LossHead, Targets
 from distmed.model.loss import loss_sum, training_loss
+from distmed.plan.memory import loss_buffer
+from distmed.plan.trace import trace
 from distmed.recipe import Train
 
 VOCABULARY = 211
@@ -101,3 +104,21 @@ def test_no_logits_are_ever_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     states_TD = torch.randn(50, 24, requires_grad=True)
     layer()(states_TD, Targets(torch.arange(50))).sum().backward()
     assert largest == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_plan_knows_the_memory_of_one_chunk_and_the_gradient(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "CHUNK_ELEMENTS", 64 * 2048)
+    size = dtype.itemsize
+    for tokens in (64, 512):
+        with torch.device("meta"):
+            module = LossHead(32, 2048, bias=False, dtype=dtype)
+            states_TD = torch.randn(tokens, 32, dtype=dtype, requires_grad=True)
+            targets = Targets(torch.randint(2048, (tokens,)))
+        known = [module.weight, states_TD, targets.ids_T]
+        peak = trace(lambda m=module, s=states_TD, t=targets: m(s, t).sum(), known).peak
+        shape = SimpleNamespace(vocabulary=2048, head_trainable=32 * 2048)
+        setup = SimpleNamespace(bf16=dtype == torch.bfloat16, bytes=size)
+        assert peak - states_TD.nbytes == pytest.approx(loss_buffer(tokens, shape, setup), rel=0.05)  # type: ignore[arg-type]

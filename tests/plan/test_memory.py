@@ -72,3 +72,35 @@ def test_activations_grow_with_the_micro_batch_and_the_loss_does_not(shape: Make
     one, four = (memory_of(model, setup(micro_batch=rows)).device for rows in (1, 4))
     assert four["activations"] == 4 * one["activations"]
     assert four["loss"] == one["loss"]
+
+
+def test_only_the_fuller_of_backward_pass_and_step_counts(shape: Make, setup: MakeSetup) -> None:
+    """Activations are gone when the optimizer steps."""
+    step = 4 * 7 * BILLION // 8
+    small, large = (memory_of(shape(7 * BILLION, saved=n, peak=n), setup()) for n in (BILLION, 10 * BILLION))
+    assert (small.moment, large.moment) == ("optimizer step", "backward pass")
+    assert "activations" not in small.device and large.device["activations"] == 10 * BILLION
+    assert small.device["gradients"] == large.device["gradients"] + step
+
+
+def test_a_base_in_4_bits_takes_a_quarter_and_one_unpacked_weight(shape: Make, setup: MakeSetup) -> None:
+    lora = shape(7 * BILLION, trainable=10**7, packable=6 * BILLION, largest_packable=10**8, saved=1, peak=1)
+    plain, packed = (memory_of(lora, setup(stage=2, quantized=on)).device for on in (False, True))
+    assert packed["weights"] == pytest.approx(2 * BILLION + 6 * BILLION * 4.13 / 8, rel=0.01)
+    assert plain["weights"] == 14 * BILLION
+    assert packed["unpacked weights"] == 2 * 10**8
+
+
+def test_workers_that_share_a_sequence_have_a_part_of_it(setup: MakeSetup) -> None:
+    alone, shared = setup(8, seq_len=8192, global_batch=8), setup(8, seq_len=8192, global_batch=8, sharers=4)
+    assert (alone.part, shared.part) == (8192, 2048)
+    assert (alone.accumulation, shared.accumulation) == (1, 4)
+
+
+def test_activations_can_wait_in_host_memory(shape: Make, setup: MakeSetup) -> None:
+    model = shape(BILLION, saved=32 * BILLION, peak=33 * BILLION)
+    here, there = (memory_of(model, setup(checkpointing=True, activations_on_host=on)) for on in (False, True))
+    assert here.device["activations"] == 33 * BILLION
+    # Of one of 32 layers, and what recomputing it takes.
+    assert there.device["activations"] == 2 * BILLION
+    assert there.host["activations"] == 8 * 32 * BILLION

@@ -89,6 +89,21 @@ def test_people_read_the_verdict_first(write: Write, run: Run) -> None:
     assert "would fit with, cheapest first:" in out
 
 
+def test_all_that_saves_memory_is_counted_and_named(write: Write, run: Run) -> None:
+    recipe = write(activation_checkpointing=True)
+    lora = ["--gpus", "2xA100-40", "model.lora.rank=16", "data.packing=false"]
+    saving = ["model.quantize=nf4", "deepspeed=zero2", "train.mlp_tiles=8", "train.activation_checkpointing=offload"]
+    saving += ["cluster.num_workers=2", "cluster.sequence_parallel=2"]
+    plain, saved = (json.loads(run(recipe, *lora, *words, "--json")[1]) for words in ([], saving))
+    weights = saved["device"]["parts"]["weights"]
+    # Embedding and output layer stay in bf16.
+    assert weights == pytest.approx(2 * 2 * 128_256 * 4096 + 6.98e9 * 4.13 / 8, rel=0.03)
+    assert saved["device"]["total"] < plain["device"]["total"] / 1.5
+    assert saved["host"]["parts"]["activations"] > 0
+    _, out, _ = run(recipe, *lora, *saving)
+    assert ", recomputed, activations on the host, MLP in 8 parts, sequences shared by 2, base in 4 bits" in out
+
+
 def test_without_gpus_the_plan_is_for_cpus_as_here(write: Write, run: Run) -> None:
     _, out, _ = run(write(), "--json", "train.precision=fp32")
     plan = json.loads(out)
@@ -108,6 +123,11 @@ def test_the_built_in_model_needs_no_folder(run: Run) -> None:
         (["--gpus", "8xH1000"], "unknown device H1000", "did you mean H100-80?"),
         (["--gpus", "8xH100", "--nodes", "0"], "--nodes: 0", "1 or more"),
         (["--gpus", "8xH100", "--nodes", "32"], "256 devices share train.global_batch=64", "train.global_batch=256"),
+        (
+            ["--gpus", "3xH100", "data.packing=false", "cluster.num_workers=2", "cluster.sequence_parallel=2"],
+            "3 devices",
+            "sequence_parallel",
+        ),
         (["--gpus", "8xH100", "deepspeed=zero9"], "no such configuration: zero9", "zero3"),
         (["--gpus", "8xH100", "model.path=/no/such/folder"], "no such folder", "config.json"),
         (["--gpus", "8xH100", "train.micro_bach=1"], "unknown recipe key", "micro_batch"),

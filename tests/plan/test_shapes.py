@@ -114,3 +114,17 @@ def test_decoders_that_are_not_packed_are_measured_without_a_mask(model_type: st
     options: dict[str, Any] = {"bf16": False, "lora": None, "checkpointing": False, "seq_len": SEQ_LEN}
     config = small(model_type, num_key_value_heads=2)
     assert 0 < shape_of(config, unpacked, **options).saved <= shape_of(config, packed, **options).saved
+
+
+def test_an_mlp_in_tiles_needs_less_at_its_peak() -> None:
+    config = small("llama", intermediate_size=2048)
+    plain = recipe("generate")
+    tiled = plain.model_copy(update={"train": plain.train.model_copy(update={"mlp_tiles": 8})})
+    options: dict[str, Any] = {"bf16": False, "lora": None, "checkpointing": True, "seq_len": 8 * SEQ_LEN}
+    assert shape_of(config, tiled, **options).peak < shape_of(config, plain, **options).peak / 2
+
+
+def test_linear_layers_below_adapters_can_be_packed() -> None:
+    shape = measured(small("llama"), "generate", lora=Lora(rank=2))
+    assert shape.packable == 3 * (4 * 32 * 32 + 3 * 32 * 72)
+    assert shape.largest_packable == 32 * 72

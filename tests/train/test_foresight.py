@@ -69,14 +69,3 @@ def test_a_tight_run_is_told(tmp_path: Any, memory: Any) -> None:
 def test_unknown_devices_and_architectures_are_let_pass(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foresight, "_cluster", lambda workers, bf16: None)
     assert foresight.refuse_hopeless(job(tmp_path, 512)) is None
-
-
-def test_a_run_that_saves_what_the_plan_does_not_count_is_let_pass(tmp_path: Any, memory: Any) -> None:
-    memory(2)
-    hopeless = job(tmp_path, 512)
-    cluster = hopeless.recipe.cluster.model_copy(update={"sequence_parallel": 2})
-    model = hopeless.recipe.model.model_copy(update={"quantize": "nf4"})
-    changes: dict[str, Any]
-    for changes in ({"cluster": cluster}, {"model": model}):
-        saving = SimpleNamespace(**{**vars(hopeless), "recipe": hopeless.recipe.model_copy(update=changes)})
-        assert foresight.refuse_hopeless(saving) is None  # type: ignore[arg-type]
