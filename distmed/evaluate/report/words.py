@@ -176,7 +176,7 @@ WORDS: dict[str, Word] = {
     "unparsed": Word("Answers that could not be read", "Counted as wrong in the line above.", percent=True),
     "balanced": Word(
         "Letter, averaged over the right answers",
-        "Mean sensitivity for each letter or word: what a model that always gives the same answer has by chance.",
+        "Accuracy where each letter or word is right, averaged: a model that always gives the same one has chance.",
         percent=True,
     ),
     "spread": Word(
