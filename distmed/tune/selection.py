@@ -204,7 +204,7 @@ def _test(search: Search, chosen: Chosen, job: Job, progress: Progress) -> list[
         if len(winners) > 1:
             progress.note(f"the test split {number} has been scored for {len(winners)} winners of this search")
         metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-        name = search.plan.metric.removeprefix("diag/")
+        name = "nll" if search.plan.metric == "eval/loss" else search.plan.metric.removeprefix("diag/")
         # The figure of the untuned recipe, and the paired difference with its interval.
         against = (metrics.get("comparison") or [{}])[0].get("figures", {}).get(name)
         figures = {"winner": metrics.get(name), "against_untuned": against, "scored": len(winners)}
