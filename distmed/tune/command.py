@@ -183,9 +183,7 @@ def _watch(search: Search, display: Display, signals: StopSignals) -> Exception 
                 if signals.asked:
                     if not told:
                         told = True
-                        display.note(
-                            "stopping: running trials finish their step and save; Ctrl-C once more ends at once"
-                        )
+                        display.note(STOPPING)
                     search.tell_running("ask_to_stop")
                 elif _spent(search, time.monotonic() - began):
                     search.tell_running("abandon", "the budget is used up")
