@@ -1,4 +1,4 @@
-"""One Ray of four CPUs for all runs of this folder, and `distmed` as a user starts it: a process in a folder of its own."""
+"""`distmed` as a user starts it: a process in a folder of its own, on the Ray of all tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,6 @@ from typing import Any
 import pytest
 
 from tests.train.door import NAME, SMALL, Door
-
-
-@pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    """Address of a Ray with four CPUs, so that three workers fit also on a machine of two cores."""
-    import ray
-
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=256 * 2**20)
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`distmed tune` through the user's door: in this process for what is refused, as a process of its own for searches."""
+"""`distmed tune` through the user's door, on the Ray of all tests: in this process, or as one of its own that can be killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import yaml
 
 from distmed.cli import main
 from tests.train.door import Refusal, refusal_in
+from tests.tune.watching import finished
 
+LR = "optimizer.lr"
 SMALL: dict[str, Any] = {
     "name": "small",
     "task": "classify",
@@ -28,8 +30,10 @@ SMALL: dict[str, Any] = {
     "train": {"max_steps": 4, "global_batch": 4, "micro_batch": 4, "log_every": 1, "eval_every": 2},
     "checkpoint": {"best": "diag/macro_f1"},
     "tracking": {"wandb": "disabled"},
-    "tune": {"trials": 2, "scheduler": "none", "space": {"optimizer.lr": {"loguniform": [1e-5, 1e-2]}}},
+    "tune": {"trials": 2, "scheduler": "none", "space": {LR: {"loguniform": [1e-5, 1e-2]}}},
 }
+# One that learns nothing (the recipe's own), one that learns, one whose gradients are soon not finite.
+RATES = [1e-9, 1e-3, 1e30]
 
 
 def changed(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -59,6 +63,10 @@ class TuneDoor:
         assert isinstance(ended.value.code, int)
         return ended.value.code
 
+    def said(self) -> str:
+        assert self.capfd is not None
+        return "".join(self.capfd.readouterr())
+
     def refuse(self, values: dict[str, Any], *arguments: str) -> Refusal:
         """Status 2, two lines, and nothing left behind."""
         assert self.capfd is not None
@@ -69,25 +77,49 @@ class TuneDoor:
         assert not (self.folder / "runs").exists() or not any((self.folder / "runs").iterdir())
         return refusal_in(out, err)
 
-    def start(
-        self, values: dict[str, Any], *arguments: str, wandb: str = "disabled", **options: Any
-    ) -> subprocess.Popen[str]:
-        """A search in a process of its own, with a Ray of its own."""
-        return self.process("tune", self.recipe(values), *arguments, wandb=wandb, **options)
+    def start(self, values: dict[str, Any], *arguments: str) -> subprocess.Popen[str]:
+        """A search in a process of its own."""
+        import ray
 
-    def process(self, *arguments: str, wandb: str = "disabled", **options: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "distmed", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"}
-        environment |= {"WANDB_MODE": wandb}
+        address = ray.get_runtime_context().gcs_address
         return subprocess.Popen(
-            command,
+            [sys.executable, "-m", "distmed", "tune", self.recipe(values), *arguments],
             cwd=self.folder,
-            env=environment,
+            env={**os.environ, "RAY_ADDRESS": address, "WANDB_MODE": "disabled", "COLUMNS": "200"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            **options,
         )
+
+
+GRID = changed(
+    SMALL,
+    optimizer={"lr": RATES[0], "warmup": 0, "schedule": "constant"},
+    train={**SMALL["train"], "max_steps": 24, "eval_every": 4},
+    tune={
+        "search": "grid",
+        "metric": "eval/loss",
+        "scheduler": "none",
+        "concurrency": 1,
+        "space": {LR: {"choice": RATES}},
+    },
+)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search that has ended. Nobody changes it."""
+
+    run: Path
+    output: str
+
+
+@pytest.fixture(scope="session")
+def searched(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """The grid, undisturbed, with test cases."""
+    door = TuneDoor(tmp_path_factory.mktemp("searched"))
+    process = door.start(changed(GRID, data__test=[{"source": "builtin:patients/eval", "limit": 40}]))
+    return Searched(door.folder / "runs" / "small", finished(process))
 
 
 @pytest.fixture

@@ -3,95 +3,118 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import time
+from collections.abc import Iterator
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from distmed.tune.record import Record
-from tests.tune.conftest import SMALL, TuneDoor, changed
-from tests.tune.watching import finished, processes, table, wait_for
+from tests.tune.conftest import GRID, LR, Searched, TuneDoor, changed
+from tests.tune.watching import events, finished, gone, processes, table, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2000)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_address")]
 
 
-def test_a_killed_search_goes_on_and_its_table_is_whole(door: TuneDoor) -> None:
+def test_a_search_that_loses_one_process_after_the_other_finds_what_the_undisturbed_one_finds(
+    door: TuneDoor, searched: Searched
+) -> None:
+    """To the last digit; and what has ended is not run again."""
     run = door.folder / "runs" / "small"
-    values = changed(SMALL, tune__concurrency=1)
-    process = door.start(values, start_new_session=True)
-    wait_for(run, "end", process)
-    time.sleep(2)
-    os.killpg(process.pid, signal.SIGKILL)
+    process = door.start(GRID)
+    wait_for(run, process, 0, "evaluation")
+    kill("RayTrainWorker")
+    wait_for(run, process, 0, "evaluation", len(events(run)))
+    kill("Trainable")
+
+    wait_for(run, process, 1, "evaluation")
+    process.kill()
     process.wait()
-    ended = {number: trial.evaluations for number, trial in Record(run / "search.jsonl").trials.items() if trial.ended}
-    assert ended
-    finished(door.start(values, "--resume"))
-    trials = Record(run / "search.jsonl").trials
-    assert [row["state"] for row in table(run)] == ["done", "done"]
-    for number, evaluations in ended.items():
-        assert trials[number].evaluations == evaluations
-    starts = [json.loads(line) for line in (run / "search.jsonl").read_text().splitlines() if '"start"' in line]
-    assert all(start["trial"] not in ended for start in starts[len(starts) // 2 + 1 :])
+    gone()
+    before = len(events(run))
+    finished(door.start(GRID, "--resume"))
+
+    assert {event["trial"] for event in events(run)[before:]} == {1, 2}
+    trials, undisturbed = table(run), table(searched.run)
+    told = ("trial", "state", "cause", "metric", "steps", LR)
+    assert [[row[key] for key in told] for row in trials] == [[row[key] for key in told] for row in undisturbed]
+    # Ray Train brings a worker back by itself.
+    assert [trial["retries"] for trial in trials] == ["1", "0", "0"]
+    of_csv = pd.read_csv(run / "trials.csv", keep_default_na=False, float_precision="round_trip")
+    assert list(of_csv["state"]) == list(pd.read_parquet(run / "trials.parquet")["state"])
+    for number in (0, 1):
+        path = f"trials/0000{number}/metrics.jsonl"
+        assert losses((run / path).read_text()) == losses((searched.run / path).read_text())
 
 
-def test_a_signal_saves_what_runs_and_resume_goes_on_from_there(door: TuneDoor) -> None:
-    run = door.folder / "runs" / "small"
-    values = changed(SMALL, train__max_steps=60, train__eval_every=4, tune__trials=1)
-    process = door.start(values)
-    wait_for(run, "evaluation", process)
-    process.send_signal(signal.SIGUSR1)
-    finished(process, status=130)
-    trial = Record(run / "search.jsonl").trials[0]
-    assert trial.state == "waiting"
-    assert 0 < trial.step < 60
-    finished(door.start(values, "--resume"))
-    steps = [json.loads(line)["step"] for line in (run / "trials" / "00000" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(set(steps)) and steps[-1] == 60
+def kill(name: str) -> None:
+    victims = processes(name)
+    assert victims
+    for victim in victims:
+        victim.kill()
 
 
-def test_a_stopped_trial_gives_its_workers_to_the_next(door: TuneDoor) -> None:
-    """With one place, the second trial can evaluate only on the place of the first, which would have had 2,000 steps."""
-    values = changed(
-        SMALL,
-        train={**SMALL["train"], "max_steps": 2000, "eval_every": 2},
-        optimizer={"lr": 1e-3},
-        tune__metric="eval/loss",
-        tune__scheduler="asha",
-        tune__trials=4,
-        tune__concurrency=2,
-        tune__space={"optimizer.lr": {"choice": [1e-9, 1e-3]}},
-        tune__initial=[{"optimizer.lr": 1e-9}] * 3,
-        tune__reduction=2,
+def losses(metrics: str) -> list[tuple[int, float]]:
+    """Each step once, in order."""
+    lines = [json.loads(line) for line in metrics.splitlines()]
+    found = [(line["step"], line["train/loss"]) for line in lines if "train/loss" in line]
+    assert [step for step, _ in found] == list(range(1, 25))
+    return found
+
+
+@pytest.fixture
+def two_places(ray_address: str) -> Iterator[None]:
+    """Two of the four places are somebody else's."""
+    import ray
+
+    taken = ray.util.placement_group([{"CPU": 1}] * 2)
+    assert taken.wait(30)
+    yield
+    ray.util.remove_placement_group(taken)
+
+
+def test_a_signal_saves_a_stop_gives_its_place_to_the_next_a_death_is_told_and_a_budget_ends_the_search(
+    door: TuneDoor, two_places: None
+) -> None:
+    """The first goes on and on: so the third can evaluate only on the place of the second."""
+    values: dict[str, Any] = changed(
+        GRID,
+        optimizer__lr=1e-3,
+        train__max_steps=2000,
+        tune={
+            "metric": "eval/loss",
+            "concurrency": 2,
+            "reduction": 2,
+            "space": {LR: {"choice": [1e-3, 1e-9]}},
+            "initial": [{LR: 1e-9}] * 2,
+        },
     )
     run = door.folder / "runs" / "small"
-    process = door.start(values)
-    end = wait_for(run, "end", process)
-    assert end["state"] == "stopped"
-    began = time.monotonic()
-    while len(processes(door.folder, "ray::RayTrainWorker")) > 2 or Record(run / "search.jsonl").trials.keys() < {
-        0,
-        1,
-        2,
-    }:
-        assert time.monotonic() - began < 60
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process = door.start(values, "tune.trials=1")
+    wait_for(run, process, 0, "evaluation")
+    process.send_signal(signal.SIGUSR1)
     finished(process, status=130)
-    assert not processes(door.folder, "ray::")
+    gone()
+    trial = Record(run / "search.jsonl").trials[0]
+    assert trial.state == "waiting" and 0 < trial.step < 2000
 
-
-@pytest.mark.parametrize("who", ["ray::RayTrainWorker", "Trainable"])
-def test_a_trial_goes_on_when_a_process_of_it_is_killed(door: TuneDoor, who: str) -> None:
-    values = changed(SMALL, train__max_steps=40, tune__trials=1, checkpoint__every=4)
-    run = door.folder / "runs" / "small"
-    process = door.start(values)
-    wait_for(run, "evaluation", process)
-    for victim in processes(door.folder, who):
-        victim.kill()
+    before = len(events(run))
+    process = door.start(values, "tune.trials=3", "tune.retries=0", "--resume")
+    assert wait_for(run, process, 1, "end")["state"] == "stopped"
+    wait_for(run, process, 2, "evaluation")
+    gone("RayTrainWorker", most=2)
+    assert wait_for(run, process, 2, "end")["state"] == "stopped"
+    again = wait_for(run, process, 0, "evaluation", before)
+    assert again["step"] > trial.step
+    kill("Trainable")
     finished(process)
-    trial = table(run)[0]
-    assert (trial["state"], trial["steps"]) == ("done", "40")
-    assert trial["retries"] == ("0" if who == "ray::RayTrainWorker" else "1")
-    steps = [json.loads(line)["step"] for line in (run / "trials" / "00000" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(set(steps)) and steps[-1] == 40
+    gone()
+    states = [(row["state"], row["cause"]) for row in table(run)]
+    assert [state for state, _ in states] == ["failed", "stopped", "stopped"] and "died" in states[0][1]
+
+    # What was spent before counts: nothing starts, and the best so far wins, though its trial died later.
+    finished(door.start(values, "tune.trials=9", "tune.retries=0", "tune.accelerator_hours=1e-6", "--resume"))
+    assert [(row["state"], row["cause"]) for row in table(run)] == states
+    assert json.loads((run / "summary.json").read_text())["ended_by"] == "tune.accelerator_hours=1e-06 ended"
+    assert (run / "best.yaml").is_file() and (run / "best" / "model.safetensors").is_file()

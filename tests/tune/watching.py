@@ -12,7 +12,9 @@ from typing import Any
 
 import psutil
 
-LIMIT_S = 900
+LIMIT_S = 400
+GONE_S = 30
+OF_A_SEARCH = ("RayTrainWorker", "TrainController", "TrialLogbook", "Trainable")
 
 
 def finished(process: subprocess.Popen[str], status: int = 0) -> str:
@@ -30,23 +32,36 @@ def table(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def wait_for(run: Path, what: str, process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The first line of the record with this event."""
+def events(run: Path) -> list[dict[str, Any]]:
+    path = run / "search.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_for(run: Path, process: subprocess.Popen[str], trial: int, what: str, after: int = 0) -> dict[str, Any]:
+    """The first line of the record, from the line `after` on, with this event of this trial."""
     deadline = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline and process.poll() is None:
-        if (run / "search.jsonl").exists():
-            for line in (run / "search.jsonl").read_text().splitlines():
-                if json.loads(line)["event"] == what:
-                    return json.loads(line)
-        time.sleep(0.2)
+        for event in events(run)[after:]:
+            if (event["event"], event["trial"]) == (what, trial):
+                return event
+        time.sleep(0.1)
     raise AssertionError(f"no {what}: {process.communicate(timeout=10)[0] if process.poll() is not None else ''}")
 
 
-def processes(folder: Path, name: str) -> list[psutil.Process]:
-    """Those of this test's Ray whose title has `name`: they stay in the folder that the search was started in."""
+def processes(*names: str) -> list[psutil.Process]:
+    """Those of the tests' Ray whose title has one of `names`."""
     found = []
-    for process in psutil.process_iter():
+    for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if name in " ".join(process.cmdline()) and Path(process.cwd()) == folder:
+            title = " ".join(process.cmdline())
+            if title.startswith("ray::") and any(name in title for name in names):
                 found.append(process)
     return found
+
+
+def gone(*names: str, most: int = 0) -> None:
+    """Wait until no more than `most` of them, by default of all that a search has, are there: seconds."""
+    deadline = time.monotonic() + GONE_S
+    while len(left := processes(*(names or OF_A_SEARCH))) > most:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
