@@ -1,7 +1,8 @@
 """What a search is worth, and what it costs: `python benchmarks/tune.py simulated` and `… overhead RECIPE [key=value …]`.
 
 `simulated`: 50 seeds of a formula's learning curves; TPE + ASHA against random search at the same budget of steps, and ASHA
-against a full search. `overhead`: identical trials, one at a time, beside `distmed train` of the same recipe, alone.
+against a full search. `overhead`: identical trials, one at a time, beside `distmed train` of the same recipe, alone. What is
+measured is printed, and kept beside this file under today's date.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dated import Dated
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from distmed.recipe import load_recipe
@@ -25,7 +27,7 @@ from tests.tune.simulated import STEPS, recipe_with, search
 SEEDS = 50
 
 
-def simulated() -> None:
+def simulated(file: Dated) -> None:
     wins, shares, losses = 0, [], []
     with tempfile.TemporaryDirectory() as folder:
         folders = {name: Path(folder) / name for name in ("tpe", "random", "full", "asha")}
@@ -40,12 +42,20 @@ def simulated() -> None:
             asha = search(recipe_with(trials=30, search="random"), folders["asha"], seed=seed)
             shares.append(asha.steps / full.steps)
             losses.append(full.best - asha.best)
-    print(f"TPE + ASHA better than random search at {20 * STEPS} steps: {wins} of {SEEDS} seeds")
-    print(f"ASHA: {statistics.fmean(shares):.1%} of the steps (worst seed {max(shares):.1%}), ", end="")
-    print(f"within 0.01 of the full search in {sum(loss <= 0.01 for loss in losses)} of {SEEDS} seeds")
+    near = sum(loss <= 0.01 for loss in losses)
+    file.line(
+        "Learning curves from a formula: one good region of the learning rate, weaker optima of three more knobs, noise.\n"
+    )
+    file.table("promise", "measured")
+    file.row(f"TPE + ASHA better than random search at the same {20 * STEPS} steps", f"{wins} of {SEEDS} seeds")
+    file.row(
+        "ASHA's share of the steps of a full search of 30 trials",
+        f"{statistics.fmean(shares):.1%}, at most {max(shares):.1%}",
+    )
+    file.row("its best metric within 0.01 of the full search's", f"{near} of {SEEDS} seeds")
 
 
-def overhead(recipe: str, overrides: list[str]) -> None:
+def overhead(file: Dated, recipe: str, overrides: list[str]) -> None:
     """Three identical trials, one at a time, between two runs of `train` alone, and a bare Ray Train worker beside them."""
     values = load_recipe(recipe, overrides).model_dump(mode="json")
     values["train"] |= {"log_every": 1, "linear_floor": False}
@@ -64,17 +74,16 @@ def overhead(recipe: str, overrides: list[str]) -> None:
         ends = [event["time"] for event in events if event["event"] == "end"]
         alone = [_speed(runs / name) for name in ("before", "after")]
         speeds = [_speed(trial) for trial in trials]
-    ratio = statistics.median(speeds) / statistics.fmean(alone)
-    print(
-        f"steps/s: trials {_listed(speeds, 3)}; train alone, before and after: {_listed(alone, 3)}; ratio {ratio:.3f}"
-    )
+    ratio = statistics.median(speeds) / statistics.median(alone)
     started, imported = _bare_start()
     gaps = [first - end for end, first in zip(ends, firsts[1:], strict=False)]
-    print(f"from the end of a trial to the end of the next one's first step: {_listed(gaps, 1)} s")
-    print(
-        f"a bare worker, from fit() to the first line of its loop: {started:.1f} s, with its imports {imported:.1f} s"
-    )
-    print(f"beyond a bare worker: {_listed([gap - started for gap in gaps], 1)} s")
+    file.table("what", "measured")
+    file.row("steps/s, `distmed train` alone, before and after", _listed(alone, 3))
+    file.row("steps/s, three trials", _listed(speeds, 3))
+    file.row("ratio of the medians", f"{ratio:.3f}")
+    file.row("s from the end of a trial to the end of the next one's first step", _listed(gaps, 1))
+    file.row("s from fit() of a bare worker to its loop, and with its imports", _listed([started, imported], 1))
+    file.row("s beyond a bare worker", _listed([gap - started for gap in gaps], 1))
 
 
 def _listed(values: list[float], digits: int) -> str:
@@ -147,8 +156,8 @@ def _run(folder: str, verb: str, values: dict[str, Any], watched: Sequence[Path]
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["simulated"]:
-        simulated()
+        simulated(Dated("tune", "Searching"))
     elif sys.argv[1:2] == ["overhead"] and len(sys.argv) > 2:
-        overhead(sys.argv[2], sys.argv[3:])
+        overhead(Dated("tune", "Searching"), sys.argv[2], sys.argv[3:])
     else:
         sys.exit(__doc__)
