@@ -1,4 +1,4 @@
-"""Diseases, subgroups, differentials, comparisons and curves: each against a hand-worked case or the library's own function."""
+"""Diseases, subgroups, comparisons and curves: each against a hand-worked case or the library's own function."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 from distmed.evaluate.bootstrap import draws
 from distmed.evaluate.comparison import compare, holm, mcnemar
 from distmed.evaluate.curves import curves
-from distmed.evaluate.differential import differential_figures
 from distmed.evaluate.diseases import confusion, per_disease, ppv_at
 from distmed.evaluate.sample import Sample
 from distmed.evaluate.subgroups import UNKNOWN, subgroup_accuracy, subgroup_figures
@@ -190,47 +189,6 @@ def test_a_gap_between_subgroups_of_one_cluster_each_has_no_interval():
     found = subgroup_accuracy(right, values, values, draws(values, 50), small_cells=False)
     assert found["gap_top1"]["value"] == pytest.approx(0.8) and found["gap_top1"]["low"] is None
     assert found["gap_top1"]["method"] == "no interval: one group"
-
-
-# ------------------------------------------------------------------ differentials
-
-
-def test_differential_figures_by_hand():
-    # Two patients, four diseases. The first: gold {0, 1, 2}, predicted {0, 1}; the second: gold {3, one the model does not
-    # know}, predicted {0, 3}.
-    probabilities = np.array([[0.6, 0.395, 0.005, 0.0], [0.7, 0.001, 0.0, 0.299]], np.float32)
-    gold = np.array([1, 3])
-    differentials = [{0: 0.5, 1: 0.3, 2: 0.2, 3: 0.005}, {3: 0.6, -1: 0.4}]
-    severity = np.array([1.0, 5.0, 3.0, 2.0])
-    weights = np.ones((4, 2), np.float32)
-    found = differential_figures(probabilities, gold, differentials, severity, weights, groups=2)
-    assert found["gtpa"]["value"] == 1
-    assert found["gtpa_at_1"]["value"] == 0 and found["gtpa_at_3"]["value"] == 1
-    ddr, ddp = (2 / 3 + 1 / 2) / 2, (2 / 2 + 1 / 2) / 2
-    assert found["ddr"]["value"] == pytest.approx(ddr)
-    assert found["ddp"]["value"] == pytest.approx(ddp)
-    # Of each patient, then the mean: 2 x 2/3 x 1 / (5/3) and 1/2. Not the harmonic mean of the two means, which is larger.
-    assert found["ddf1"]["value"] == pytest.approx((4 / 5 + 1 / 2) / 2)
-    # Severe are diseases 0 and 3: one of one found, and one of one.
-    assert found["dsr"]["value"] == 1
-    # Weights 6 - severity: 5, 1, 3 of which 5 and 1 are found; and 4 of 4.
-    assert found["severity_recall"]["value"] == pytest.approx((6 / 9 + 1) / 2)
-    assert found["ddf1"]["source"].endswith("2205.09148")
-
-
-def test_a_disease_that_ranks_third_below_the_threshold_is_not_in_the_differential():
-    probabilities = np.array([[0.6, 0.392, 0.008, 0.0]], np.float32)
-    found = differential_figures(probabilities, np.array([2]), [{2: 1.0}], None, np.ones((4, 1), np.float32), groups=1)
-    assert [found[name]["value"] for name in ("gtpa", "gtpa_at_1", "gtpa_at_3", "gtpa_at_5")] == [0, 0, 0, 0]
-
-
-def test_cases_without_a_severe_disease_do_not_count_for_its_recall():
-    probabilities = np.array([[0.9, 0.1], [0.9, 0.1]], np.float32)
-    given = (np.array([0, 1]), [{0: 1.0}, {1: 1.0}])
-    found = differential_figures(probabilities, *given, np.array([4.0, 1.0]), np.ones((4, 2), np.float32), groups=2)
-    assert (found["dsr"]["value"], found["dsr"]["n"]) == (1, 1)
-    mild = differential_figures(probabilities, *given, np.array([4.0, 5.0]), np.ones((4, 2), np.float32), groups=2)
-    assert mild["dsr"]["value"] is None and mild["severity_recall"]["value"] == 1
 
 
 # ------------------------------------------------------------------ comparisons
