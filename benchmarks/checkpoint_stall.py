@@ -75,10 +75,13 @@ def train(folder: Path, workers: int, words: list[str]) -> list[float]:
         "PYTHONPATH": f"{brake}:{Path(__file__).parent}:{ROOT}",
         "OMP_NUM_THREADS": "1" if workers > 1 else str(os.cpu_count()),
         "WANDB_MODE": "disabled",
+        # Ray's workers would give way to whatever else the machine does.
+        "RAY_worker_niceness": "0",
     }
     command = [
         sys.executable, "-m", "distmed", "train", "--name", "stall", "--num-workers", str(workers),
         f"model.path={write_llama_32m(folder / 'model')}", "model.init=random", "train.linear_floor=false",
+        "data.seq_len=128", "train.global_batch=4", "train.micro_batch=2",
         "train.eval_every=100000", f"train.max_steps={EVERY * SAVES}",
         f"checkpoint.every={EVERY}", f"train.log_every={EVERY}", *words,
     ]  # fmt: skip

@@ -6,7 +6,9 @@ An engine and the caller's state flow in; a safetensors file and, after it, a ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +32,34 @@ if TYPE_CHECKING:
 _NOT_HYPERPARAMETERS = {"params", "param_names", "name", "fused", "foreach", "capturable", "differentiable"}
 
 
+class HostMemory:
+    """Copies in host memory, made in that of snapshots which are written: fresh pages cost several times the copy."""
+
+    def __init__(self) -> None:
+        self.spare: defaultdict[tuple[torch.dtype, torch.Size], list[Tensor]] = defaultdict(list)
+
+    def copy(self, tensor: Tensor) -> Tensor:
+        """From an accelerator into pinned memory and not waited for."""
+        spare = self.spare[tensor.dtype, tensor.shape]
+        on_host = tensor.device.type == "cpu"
+        host = spare.pop() if spare else torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=not on_host)
+        return host.copy_(tensor.detach(), non_blocking=True)
+
+    def take_back(self, copies: list[Tensor]) -> None:
+        for host in copies:
+            self.spare[host.dtype, host.shape].append(host)
+
+
 @dataclass
 class Snapshot:
     """Host copies of what one rank writes. `tensors` is keyed `master/NAME`, `exp_avg/NAME`, `frozen/NAME`,
-    `buffer/NAME`."""
+    `buffer/NAME`; they are parts of `copies`."""
 
     rank: int
     world_size: int
     tensors: dict[str, Tensor]
     content: dict[str, Any]
+    copies: list[Tensor] = field(default_factory=list)
 
     def write(self, folder: str | Path, filesystem: Any = None) -> None:
         """Write this rank's file, then its marker, into `folder` (local, fsspec URL, or a path on `filesystem`).
@@ -60,11 +81,21 @@ class Snapshot:
             raise disk_full(where, "the checkpoint") from error
 
 
-def snapshot(engine: DeepSpeedEngine, state: dict[str, Any], *, store_frozen: bool = False) -> Snapshot:
+def snapshot(
+    engine: DeepSpeedEngine, state: dict[str, Any], *, store_frozen: bool = False, memory: HostMemory | None = None
+) -> Snapshot:
     """Copy this rank's slices, its random states and `state` (JSON-able) to host memory. No collective.
 
-    `store_frozen`: also keep frozen weights, for a base that cannot be rebuilt (fresh random weights).
+    `store_frozen`: also keep frozen weights, for a base that cannot be rebuilt (fresh random weights). `memory`: where the
+    copies go.
     """
+    memory = memory or HostMemory()
+    copies: list[Tensor] = []
+
+    def to_host(tensor: Tensor) -> Tensor:
+        copies.append(memory.copy(tensor))
+        return copies[-1]
+
     rank, world_size = dist.get_rank(), dist.get_world_size()
     engine_view = view(engine)
     tensors: dict[str, dict[str, Tensor]] = {MASTER: {}}
@@ -85,13 +116,13 @@ def snapshot(engine: DeepSpeedEngine, state: dict[str, Any], *, store_frozen: bo
                     scalars,
                 )
             for key, flat in {MASTER: block.tensor.detach().view(-1), **states}.items():
-                tensors.setdefault(key, {}).update(_host_copies(block, flat))
+                tensors.setdefault(key, {}).update(_host_copies(block, flat, to_host))
         ranges |= {piece.name: [piece.start, piece.stop] for piece in block.written}
     frozen = frozen_parameters(engine, set(stepped))
     for piece in frozen:
         ranges[piece.name] = [piece.start, piece.stop]
         if store_frozen:
-            tensors.setdefault(FROZEN, {})[piece.name] = _to_host(piece.share)
+            tensors.setdefault(FROZEN, {})[piece.name] = to_host(piece.share)
     buffers = persistent_buffers(engine.module)
     content: dict[str, Any] = {
         "ranges": ranges,
@@ -100,7 +131,7 @@ def snapshot(engine: DeepSpeedEngine, state: dict[str, Any], *, store_frozen: bo
         "state": state,
     }
     if rank == 0:
-        tensors[BUFFER] = {name: _to_host(buffer) for name, buffer in buffers.items()}
+        tensors[BUFFER] = {name: to_host(buffer) for name, buffer in buffers.items()}
         known = stepped | {
             piece.name: Parameter(*_known(shapes[piece.name]), group=None, stored=store_frozen) for piece in frozen
         }
@@ -113,7 +144,7 @@ def snapshot(engine: DeepSpeedEngine, state: dict[str, Any], *, store_frozen: bo
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
     flat_keys = {f"{kind}/{name}": tensor for kind, named in tensors.items() for name, tensor in named.items()}
-    return Snapshot(rank, world_size, flat_keys, content)
+    return Snapshot(rank, world_size, flat_keys, content, copies)
 
 
 def hyperparameters(engine_view: View) -> dict[str, dict[str, Any]]:
@@ -132,18 +163,11 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
-def _host_copies(block: Block, flat: Tensor) -> dict[str, Tensor]:
+def _host_copies(block: Block, flat: Tensor, to_host: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """The written slices by name, as parts of one copy: a block is contiguous, and one long copy is the quickest."""
     if not block.written:
         return {}
     first = block.written[0].offset
     last = block.written[-1].offset + block.written[-1].numel
-    host = _to_host(flat[first:last])
+    host = to_host(flat[first:last])
     return {piece.name: host[piece.offset - first : piece.offset - first + piece.numel] for piece in block.written}
-
-
-def _to_host(tensor: Tensor) -> Tensor:
-    """A copy; from an accelerator into pinned memory and not waited for."""
-    tensor = tensor.detach()
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.device.type != "cpu")
-    return host.copy_(tensor, non_blocking=True)

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from distmed.checkpoint import folder as folders
 from distmed.checkpoint.load import load_newest
-from distmed.checkpoint.save import Snapshot, snapshot
+from distmed.checkpoint.save import HostMemory, Snapshot, snapshot
 from distmed.errors import UserError
 from distmed.model.lora import scale
 from distmed.train.job import Job
@@ -46,6 +46,7 @@ class Saver:
         self.last_step = -1
         self.uploads: list[Future[None]] = []
         self.model = describe_model(job, engine)
+        self.memory = HostMemory()
 
     def save(self, state: RunState, stream: Stream) -> float:
         """Take a snapshot and start its upload; the seconds for which the loop stood still. All ranks call it."""
@@ -54,7 +55,8 @@ class Saver:
         self.last_step = state.step
         started = time.perf_counter()
         content = {"run": state.to_dict(), "stream": stream.state(state.k), "model": self.model}
-        taken = snapshot(self.engine, content, store_frozen=self.job.recipe.model.init == "random")
+        fresh = self.job.recipe.model.init == "random"
+        taken = snapshot(self.engine, content, store_frozen=fresh, memory=self.memory)
         name = folders.name(state.step, dist.get_world_size(), self.attempt)
         protect = folders.name_prefix(state.best.step) if state.best else None
         upload: Future[None] = Future()
@@ -74,6 +76,7 @@ class Saver:
     def _upload(self, taken: Snapshot, checkpoint: Any, step: int, protect: str | None, upload: Future[None]) -> Any:
         try:
             self._write(taken, checkpoint, step)
+            self.memory.take_back(taken.copies)
             if dist.get_rank() == 0:
                 folders.prune(self.job.checkpoints, keep=self.job.recipe.checkpoint.keep, protect=protect)
         except UserError as error:

@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from distmed.checkpoint import folder as folders
+from distmed.checkpoint.save import HostMemory
 from distmed.errors import UserError
 
 from . import make
@@ -41,3 +43,13 @@ def test_another_fault_of_the_disk_is_not_taken_for_a_full_one(tmp_path: Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"[Ff]ile exists|Not a directory"):
         make.snapshots(make.weights(), 1)[0].write(tmp_path / "file")
+
+
+def test_only_the_memory_of_what_is_written_is_used_again() -> None:
+    memory = HostMemory()
+    first, second = memory.copy(torch.ones(3)), memory.copy(torch.full((3,), 2.0))
+    memory.take_back([first])
+    third, other = memory.copy(torch.full((3,), 3.0)), memory.copy(torch.ones(3, dtype=torch.bfloat16))
+    assert third.data_ptr() == first.data_ptr()
+    assert (second.tolist(), third.tolist(), other.tolist()) == ([2.0] * 3, [3.0] * 3, [1.0] * 3)
+    assert other.dtype == torch.bfloat16
