@@ -131,7 +131,7 @@ def train(job: Job, logbook: Any) -> None:
         logbook.steps_end.remote()
     saver.finish()
     if first:
-        stopped = state.step < job.total_steps and not grows
+        stopped = state.step < job.total_steps
         ray.get(
             logbook.done.remote(
                 {"state": state.to_dict(), "speed": meter.summary(), "stopped": stopped, "grows": grows}
