@@ -224,7 +224,8 @@ def test_paired_differences_are_narrower_than_unpaired_ones(drawn):
     low, high = np.percentile(this.values(weights_BN)["top1"], [2.5, 97.5])
     assert top1["difference"]["high"] - top1["difference"]["low"] < (high - low) / 2
     assert set(found["figures"]) == {
-        "top1", "top3", "macro_f1", "balanced_accuracy", "auroc_macro", "nll", "brier", "ece"
+        "top1", "top3", "top5", "macro_f1", "balanced_accuracy", "mcc", "auroc_macro", "auprc_macro",
+        "nll", "brier", "ece", "ece_mass", "aurc",
     }  # fmt: skip
 
 
