@@ -15,6 +15,9 @@ import pytest
 
 from tests.train.door import NAME, SMALL, Door
 
+# In the environment of every run, where keys belong; nothing that a run leaves may have it.
+SECRET = "planted" + "5f" * 20
+
 
 @dataclass(frozen=True)
 class Run:
@@ -46,7 +49,8 @@ def start(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     """Start `distmed train …` in the session's folder; runs go to runs/NAME there."""
     folder = tmp_path_factory.mktemp("distmed")
     # The shared Ray does not know the variables of a later process: workers get theirs from the driver.
-    environment = {**os.environ, "RAY_ADDRESS": ray_address, "WANDB_MODE": "offline", "COLUMNS": "200"}
+    keys = {"WANDB_API_KEY": SECRET, "HF_TOKEN": SECRET}
+    environment = {**os.environ, **keys, "RAY_ADDRESS": ray_address, "WANDB_MODE": "offline", "COLUMNS": "200"}
 
     def started(*arguments: str, **options: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "distmed", "train", *arguments]

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.train.conftest import Run
+from tests.train.conftest import SECRET, Run
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +77,20 @@ def test_the_straight_run_is_whole(straight: Run) -> None:
     assert straight.summary["steps"] == STEPS
     assert straight.summary["restarts"] == 0
     assert {"diag/top1", "diag/macro_f1", "eval/loss"} <= set(straight.summary["eval"])
+
+
+def test_no_key_is_left_anywhere_and_texts_of_patients_are_for_their_owner(straight: Run) -> None:
+    """In the run's folder, that of W&B too, and in Ray's own logs."""
+    from ray._private.worker import global_worker
+
+    logs = Path(global_worker.node.get_logs_dir_path())
+    files = [path for folder in (straight.path, logs) for path in folder.rglob("*") if path.is_file()]
+    assert {"recipe.yaml", "environment.json", "log.txt", "raylet.out"} <= {path.name for path in files}
+    assert any(path.suffix == ".wandb" for path in files)
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+    texts = [path for path in files if path.name == "log.txt" or straight.path / "data" in path.parents]
+    assert len(texts) > 1
+    assert {oct(path.stat().st_mode & 0o077) for path in texts} == {"0o0"}
 
 
 def test_a_killed_worker_changes_no_digit(straight: Run, start: Callable[..., Any]) -> None:
