@@ -16,7 +16,7 @@ from tests.lab.hosts import Lab, run, wait_until
 from tests.lab.ray_nodes import RayCluster
 from tests.lab.runs import LabRun, start
 
-ENDLESS = "train.max_steps=5000"
+ENDLESS = "train.max_steps=20000"
 
 
 def ended_well(stopped: LabRun) -> None:

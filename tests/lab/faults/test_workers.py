@@ -84,7 +84,7 @@ def test_the_worker_that_died_is_named(
 def test_the_same_run_started_twice_is_refused_while_the_first_lives(
     lab: Lab, cluster: RayCluster, tmp_path: Path
 ) -> None:
-    first = start(tmp_path, lab[0], cluster, "twice", *FEW, "train.max_steps=5000")
+    first = start(tmp_path, lab[0], cluster, "twice", *FEW, "train.max_steps=20000")
     wait_until("the lock", 300, lambda: (first.path / "lock.json").exists())
     second = start(tmp_path, lab[1], cluster, "twice", *FEW)
     status, output = second.end()
