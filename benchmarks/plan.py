@@ -1,7 +1,8 @@
 """The planner's memory beside real peaks: `python benchmarks/plan.py [NAME …]` (CPU; about 10 GB free, some minutes).
 
-Each configuration is trained for three steps with a snapshot for a checkpoint, by as many processes as it has workers; the
-largest resident memory that the kernel saw is held against what `distmed plan` said of one worker.
+Each configuration is trained for three steps with a snapshot for a checkpoint, by as many Ray workers as it says; the largest
+resident memory that the kernel saw is held against what `distmed plan` said of one worker. These workers have no stream of data
+and no Ray Train around them, so what they had before their model stands for the plan's constant for a process.
 """
 
 from __future__ import annotations
@@ -12,9 +13,15 @@ import socket
 import statistics
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from dated import Dated
+
+from distmed.plan.memory import PROCESS
 
 GIB = 2**30
 SHAPES: dict[str, dict[str, int]] = {
@@ -22,6 +29,8 @@ SHAPES: dict[str, dict[str, int]] = {
             "num_key_value_heads": 6, "vocab_size": 24_000},
     "110M": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 10, "num_attention_heads": 12,
              "num_key_value_heads": 12, "vocab_size": 32_000},
+    "190M": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 12, "num_attention_heads": 16,
+             "num_key_value_heads": 16, "vocab_size": 32_000},
     "350M": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 22, "num_attention_heads": 16,
              "num_key_value_heads": 16, "vocab_size": 32_000},
     "1.5B": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
@@ -39,7 +48,7 @@ class Case:
     seq_len: int = 256
     recomputed: bool = False
     lora: bool = False
-    zero: dict[str, Any] = field(default_factory=dict)
+    bf16: bool = False
 
     def recipe(self, folder: Path) -> dict[str, Any]:
         return {
@@ -51,7 +60,7 @@ class Case:
                 "micro_batch": self.rows,
                 "global_batch": self.rows * self.workers,
                 "activation_checkpointing": self.recomputed,
-                "precision": "fp32",
+                "precision": "bf16" if self.bf16 else "fp32",
             },
             "deepspeed": self.deepspeed,
             "cluster": {"num_workers": self.workers},
@@ -66,46 +75,40 @@ CASES = [
     Case("stage 2, larger", "110M", "zero2", 1),
     Case("stage 3, long", "110M", "zero3", 1, rows=2, seq_len=1024),
     Case("stage 3, recomputed", "110M", "zero3", 2, rows=4, seq_len=512, recomputed=True),
-    Case("stage 3, larger", "350M", "zero3", 2, recomputed=True),
-    Case("offload", "350M", "zero3_offload", 1),
+    Case("stage 3, larger", "190M", "zero3", 2, recomputed=True),
+    Case("stage 2, bf16", "110M", "zero2", 2, bf16=True),
+    Case("stage 3, bf16", "110M", "zero3", 2, bf16=True),
+    Case("offload", "190M", "zero3_offload", 1),
     Case("LoRA", "350M", "zero3", 2, rows=4, lora=True),
-    Case("LoRA, 1.5 B", "1.5B", "zero3", 1, rows=1, lora=True, recomputed=True),
-    Case("LoRA, 1.5 B, two", "1.5B", "zero3", 2, rows=1, lora=True, recomputed=True),
+    Case("LoRA, 1.5 B", "1.5B", "zero3", 1, rows=1, lora=True, recomputed=True, bf16=True),
+    Case("LoRA, 1.5 B, two", "1.5B", "zero3", 2, rows=1, lora=True, recomputed=True, bf16=True),
 ]
 
 
 def main(names: list[str]) -> None:
-    import deepspeed
-    import peft  # noqa: F401
-    import torch
-    import transformers
-
-    torch.set_num_threads(1)
     errors = []
-    print(f"torch {torch.__version__}, deepspeed {deepspeed.__version__}, transformers {transformers.__version__}\n")
-    print("| configuration | parameters | workers | predicted GiB | real GiB | error |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    file = Dated("plan", "The planner's memory of a worker beside real peaks")
+    file.table("configuration", "parameters", "workers", "predicted GiB", "real GiB", "error", "verdict")
     for case in CASES:
         if names and case.name not in names:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            _make_model(Path(folder), case)
+            make_model(Path(folder), case)
             plan = _predict(case, Path(folder))
-            real = _measure(case, Path(folder))
-        predicted = plan["device"]["total"]
+            real, before = _measure(case, Path(folder))
+        predicted = plan["device"]["total"] - PROCESS + before
         errors.append(predicted / real - 1)
-        print(
-            f"| {case.name} | {plan['parameters']['total'] / 1e6:,.0f} M | {case.workers} | {predicted / GIB:.2f} "
-            f"| {real / GIB:.2f} | {errors[-1]:+.1%} |",
-            flush=True,
-        )
+        file.row(
+            case.name, f"{plan['parameters']['total'] / 1e6:,.0f} M", case.workers, f"{predicted / GIB:.2f}",
+            f"{real / GIB:.2f}", f"{errors[-1]:+.1%}", plan["verdict"],
+        )  # fmt: skip
         if os.environ.get("PARTS"):
             print(json.dumps({k: round(v / GIB, 3) for k, v in plan["device"]["parts"].items()}), flush=True)
     absolute = sorted(abs(error) for error in errors)
-    print(f"\nmedian {statistics.median(absolute):.1%}, worst {absolute[-1]:.1%}")
+    file.line(f"\nAbsolute error: median {statistics.median(absolute):.1%}, worst {absolute[-1]:.1%}.")
 
 
-def _make_model(folder: Path, case: Case) -> None:
+def make_model(folder: Path, case: Case) -> None:
     from transformers import LlamaConfig
 
     from distmed.model.builtin import make_tiny_llama
@@ -125,7 +128,7 @@ def _ds_config(case: Case, recipe: Any) -> dict[str, Any]:
     config = resolve_config(
         recipe,
         world_size=case.workers,
-        bf16=False,
+        bf16=case.bf16,
         hidden_size=SHAPES[case.shape]["hidden_size"],
         nvme_path=Path("nvme"),
     )
@@ -147,44 +150,62 @@ def _predict(case: Case, folder: Path) -> dict[str, Any]:
     return make_plan(recipe, AutoConfig.from_pretrained(folder), _ds_config(case, recipe), machine).to_dict()
 
 
-def _measure(case: Case, folder: Path) -> int:
-    """The largest VmHWM of the workers, which are forked off this process."""
+def _measure(case: Case, folder: Path) -> tuple[int, int]:
+    """The largest VmHWM of the workers, and what they had before their model."""
+
+    def work(rank: int) -> tuple[int, int]:
+        import deepspeed  # noqa: F401
+        import peft  # noqa: F401
+        import transformers.models.llama.modeling_llama  # noqa: F401
+
+        import distmed.train.worker  # noqa: F401
+        from distmed.checkpoint.save import snapshot
+        from distmed.train.meter import host_peak_bytes
+
+        before = host_peak_bytes()
+        taken = None
+        for number, engine in enumerate(steps(case, folder, rank)):
+            if number == 1:
+                taken = snapshot(engine, {}, store_frozen=True)
+        del taken
+        return host_peak_bytes(), before
+
+    return max(in_workers(case.workers, work))
+
+
+def in_workers(workers: int, work: Callable[[int], Any]) -> list[Any]:
+    """What `work` gives for each rank, in so many new Ray workers that share a process group."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    children = []
-    for rank in range(case.workers):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(case.workers)}
-                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_WORLD_SIZE": str(case.workers)}
-                (folder / f"{rank}.txt").write_text(str(_train(case, folder, rank)))
-                code = 0
-            finally:
-                os._exit(code)
-        children.append(child)
-    statuses = [os.waitpid(child, 0)[1] for child in children]
-    if any(statuses):
-        raise SystemExit(f"{case.name}: a worker ended with {statuses}")
-    return max(int((folder / f"{rank}.txt").read_text()) for rank in range(case.workers))
+
+    # Each call has a process of its own, whose peak of memory is that of the call.
+    @ray.remote(num_cpus=0, max_calls=1)
+    def worker(rank: int) -> Any:
+        from distmed.train.engine import start_process_group
+
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(workers)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_WORLD_SIZE": str(workers)}
+        torch.set_num_threads(1)
+        start_process_group(torch.device("cpu"), 600)
+        return work(rank)
+
+    return ray.get([worker.remote(rank) for rank in range(workers)])
 
 
-def _train(case: Case, folder: Path, rank: int) -> int:
+def steps(case: Case, folder: Path, rank: int) -> Iterator[Any]:
+    """The engine after each of three steps."""
     import numpy as np
-    import torch
 
-    from distmed.checkpoint.save import snapshot
     from distmed.model.load import load_model
     from distmed.recipe import check
     from distmed.stream.batch import Item, Step, collate
-    from distmed.train.engine import build_engine, start_process_group, train_step
-    from distmed.train.meter import host_peak_bytes
+    from distmed.train.engine import build_engine, train_step
 
-    log = os.open(str(folder / f"{rank}.log"), os.O_WRONLY | os.O_CREAT)
-    os.dup2(log, 1)
-    start_process_group(torch.device("cpu"), 600)
     recipe = check(case.recipe(folder))
     config = _ds_config(case, recipe)
     model = load_model(recipe, folder, [], [], config, torch.device("cpu"))
@@ -197,13 +218,10 @@ def _train(case: Case, folder: Path, rank: int) -> int:
     ]
     batch = collate(rows, seq_len=case.seq_len, pad_id=0, targets=True)
     tokens = case.rows * 2 * (half - 1)
-    step = Step([batch], tokens * case.workers, tokens, 2, 0.0, 0, 1)
+    step = Step([batch], tokens * case.workers, tokens, 2, 0.0, [0.0], 0, 1)
     for number in range(3):
         train_step(engine, step, number + 1, 3, recipe, None, False)
-        if number == 1:
-            taken = snapshot(engine, {}, store_frozen=True)
-    del taken
-    return host_peak_bytes()
+        yield engine
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ PROCESS = 780 * MIB
 CONTEXT = 1400 * MIB
 # What the caching allocator cannot hand out again.
 FRAGMENTATION = 0.06
+# The same of a process on a CPU host, as a share of what a micro-batch needs: below stage 3, and under it.
+HEAP_FRAGMENTATION = (0.1, 0.4)
 # A weight in 4 bits with its scales (model/quantize.py).
 NF4_BYTES = 4.13 / 8
 # Host memory that a GPU worker holds beside what is offloaded.
@@ -49,7 +51,15 @@ def memory_of(shape: Shape, setup: Setup) -> Memory:
     lasting = model_states(shape, setup)
     copied = step_copy(shape, setup)
     lasting["gradients"] -= copied
-    moments = {"backward pass": _working(shape, setup), "optimizer step": {"gradients": copied}}
+    working = _working(shape, setup)
+    moments = {"backward pass": working, "optimizer step": {"gradients": copied}}
+    if setup.machine.device.is_cpu:
+        # The heap of a process keeps what was freed in between: under stage 3, where weights come and go among activations,
+        # much of them, and little of it is of use to the step.
+        beside = sum(size for part, size in working.items() if part != "buckets")
+        working["fragmentation"] = int(HEAP_FRAGMENTATION[setup.stage == 3] * beside)
+        if setup.stage == 3:
+            moments = {"backward pass": _summed(working, {"gradients": copied})}
     moment = max(moments, key=lambda name: sum(moments[name].values()))
     parts = _summed(lasting, moments[moment])
     host = _offloaded(shape, setup)
@@ -133,13 +143,22 @@ def _working(shape: Shape, setup: Setup) -> dict[str, int]:
     # Those of the layer at work are on the device.
     parts = {"activations": transient + (saved // shape.layers if setup.activations_on_host else saved), "loss": loss}
     if setup.stage == 3 and (setup.workers > 1 or setup.offload_param != "none"):
-        parts["gathered weights"] = setup.bytes * min(shape.total, setup.max_live)
+        live = max(min(shape.total, setup.max_live), shape.largest_layer)
+        parts["gathered weights"] = setup.bytes * (live + gather_copies(setup) * shape.largest_layer)
     if setup.quantized:
         parts["unpacked weights"] = setup.bytes * shape.largest_packable
     if setup.stage:
-        buckets = 2 if setup.overlap and setup.stage < 3 else 1
-        parts["buckets"] = buckets * setup.bytes * min(setup.bucket, shape.trainable)
+        buckets = (2 if setup.overlap and setup.stage < 3 else 1) * setup.bucket
+        # A host gives memory to what is written there: with all gradients in them buckets are full.
+        parts["buckets"] = setup.bytes * (min(buckets, shape.trainable) if setup.machine.device.is_cpu else buckets)
     return parts
+
+
+def gather_copies(setup: Setup) -> int:
+    """What a layer that is being gathered takes beside itself: the parts one after another, and a copy of them in gloo."""
+    if setup.workers == 1:
+        return 0
+    return 2 if setup.machine.device.is_cpu else 1
 
 
 def loss_buffer(tokens: int, shape: Shape, setup: Setup) -> int:
