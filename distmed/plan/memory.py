@@ -63,8 +63,7 @@ def memory_of(shape: Shape, setup: Setup) -> Memory:
     moment = max(moments, key=lambda name: sum(moments[name].values()))
     parts = _summed(lasting, moments[moment])
     host = _offloaded(shape, setup)
-    # State on NVMe is read while it is written.
-    snapshot = 0 if setup.offload_optimizer == "nvme" else 12 * shape.trainable // setup.workers
+    snapshot = 12 * shape.trainable // setup.workers
     if setup.store_frozen:
         snapshot += setup.bytes * shape.frozen // setup.workers
     host["checkpoint in flight"] = snapshot
