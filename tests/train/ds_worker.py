@@ -1,7 +1,7 @@
 """One rank of tests/train/test_ds_configs.py: `python ds_worker.py FOLDER RANK WORLD_SIZE PORT NAME …`.
 
 For each DeepSpeed file it trains four steps with a checkpoint after two, then loads that into another engine and repeats the
-last two. What it saw goes to FOLDER/NAME-RANK.json.
+last two; `qlora` is zero2 with adapters beside a pretrained base in 4 bits. What it saw goes to FOLDER/NAME-RANK.json.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+
+QLORA = "qlora"
+PACKED = {"quantize": "nf4", "lora": {"rank": 4}}
 
 
 def main(folder: str, rank: str, world_size: str, port: str, *names: str) -> None:
@@ -37,7 +40,8 @@ def run(name: str, folder: Path, world_size: int) -> dict[str, Any]:
     engine = build(name, folder, world_size)
     losses = [step(engine, n) for n in (1, 2)]
     saved = folder / f"checkpoint-{name}" / str(folders.name(2, world_size, 0))
-    snapshot(engine, {"step": 2}, store_frozen=True).write(str(saved))
+    # A pretrained base is named by its hash alone.
+    snapshot(engine, {"step": 2}, store_frozen=name != QLORA).write(str(saved))
     dist.barrier()
     losses += [step(engine, n) for n in (3, 4)]
     engine.destroy()
@@ -46,7 +50,11 @@ def run(name: str, folder: Path, world_size: int) -> dict[str, Any]:
     resumed = [step(again, n) for n in (3, 4)]
     again.destroy()
     swapped = [path for path in (folder / "nvme").rglob("*") if path.is_file()]
-    return {"losses": losses, "resumed": resumed, "swapped_bytes": sum(path.stat().st_size for path in swapped)}
+    return {
+        "losses": losses,
+        "resumed": resumed,
+        "swapped_bytes": sum(path.stat().st_size for path in swapped),
+    }
 
 
 def build(name: str, folder: Path, world_size: int) -> Any:
@@ -61,10 +69,10 @@ def build(name: str, folder: Path, world_size: int) -> Any:
         {
             "name": "a",
             "task": "generate",
-            "model": {"path": str(folder / "model"), "init": "random"},
+            "model": {"path": str(folder / "model"), **(PACKED if name == QLORA else {"init": "random"})},
             "data": {"train": [{"source": "none"}], "seq_len": 16},
             "train": {"micro_batch": 1, "global_batch": world_size, "precision": "fp32"},
-            "deepspeed": name,
+            "deepspeed": "zero2" if name == QLORA else name,
             "cluster": {"num_workers": world_size},
         }
     )

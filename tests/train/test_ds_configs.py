@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -13,11 +14,13 @@ from distmed import shipped
 from distmed.model.builtin import make_tiny_llama, tiny_llama_config
 from distmed.train.abilities import has_libaio
 from tests.ranks import run_ranks
+from tests.train.ds_worker import QLORA
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 WORKER = Path(__file__).with_name("ds_worker.py")
 OFFLOADED = ["zero3_offload"] + (["zero3_nvme"] if has_libaio() else [])
 PLAIN = ["zero1", "zero2", "zero3", "zero3_hpz"]
+PACKED = [QLORA] if importlib.util.find_spec("bitsandbytes") else []
 
 
 def run(folder: Path, world_size: int, names: list[str]) -> dict[str, list[dict[str, Any]]]:
@@ -30,17 +33,20 @@ def run(folder: Path, world_size: int, names: list[str]) -> dict[str, list[dict[
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What every worker saw with each file."""
+    from transformers import LlamaForCausalLM
+
     folder = tmp_path_factory.mktemp("ds")
     make_tiny_llama(folder / "model", ["fever and cough"], vocab_size=300)
     # NVMe offload leaves sub-groups of less than a megabyte in memory.
     config = tiny_llama_config(vocab_size=2048)
     config.hidden_size, config.intermediate_size, config.num_hidden_layers = 264, 512, 2
     config.save_pretrained(folder / "model")
+    LlamaForCausalLM(config).save_pretrained(folder / "model")
     if not shutil.which("g++"):
         pytest.skip("DeepSpeed compiles CPU Adam and asynchronous I/O on the spot, and there is no g++")
     # Compiled by one process first: two would compile them against each other.
     found = run(folder, 1, OFFLOADED)
-    return found | run(folder, 2, PLAIN)
+    return found | run(folder, 2, PLAIN + PACKED)
 
 
 def test_every_file_is_here() -> None:
@@ -48,7 +54,7 @@ def test_every_file_is_here() -> None:
     assert files == {*PLAIN, "zero3_offload", "zero3_nvme"}
 
 
-@pytest.mark.parametrize("name", [*PLAIN, *OFFLOADED])
+@pytest.mark.parametrize("name", [*PLAIN, *OFFLOADED, *PACKED])
 def test_it_trains_and_resumes(name: str, seen: dict[str, list[dict[str, Any]]]) -> None:
     for worker in seen[name]:
         assert len(set(worker["losses"])) == 4
