@@ -1,19 +1,23 @@
-"""The loss over a vocabulary, plain and in chunks: `python benchmarks/loss.py` (CPU; about 6 GB free).
+"""The loss over a vocabulary, plain and in chunks: `python benchmarks/loss.py [TOKENS …]` (CPU; about 14 GB free).
 
-Peak bytes are counted operator by operator on the meta device at full size, and measured as resident memory and seconds,
-forward and backward, in a process of its own each. torch's own `linear_cross_entropy` stands beside.
+Forward and backward of each in a process of its own: resident memory above what was there before, seconds, and how far loss and
+gradients are from the plain form's. Peak bytes are also counted operator by operator on the meta device. torch's own
+`linear_cross_entropy` stands beside.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from dated import Dated
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +25,7 @@ from distmed.model.head import LossHead, Targets
 from distmed.plan.trace import trace
 
 VOCABULARY = 131_072
+WIDTH = 256
 GIB = 2**30
 Loss = Callable[[LossHead, Tensor, Tensor], Tensor]
 
@@ -42,71 +47,69 @@ def of_torch(head: LossHead, states_TD: Tensor, ids_T: Tensor) -> Tensor:
 LOSSES: dict[str, Loss] = {"plain": plain, "chunked": chunked, "torch": of_torch}
 
 
-def inputs(tokens: int, width: int, device: str) -> tuple[LossHead, Tensor, Tensor]:
+def inputs(tokens: int, device: str) -> tuple[LossHead, Tensor, Tensor]:
     torch.manual_seed(0)
     with torch.device(device):
-        head = LossHead(width, VOCABULARY, bias=False)
-        return head, torch.randn(tokens, width, requires_grad=True), torch.randint(VOCABULARY, (tokens,))
+        head = LossHead(WIDTH, VOCABULARY, bias=False)
+        return head, torch.randn(tokens, WIDTH, requires_grad=True), torch.randint(VOCABULARY, (tokens,))
 
 
-def counted(loss: Loss, tokens: int, width: int) -> int:
+def counted(loss: Loss, tokens: int) -> int:
     """Bytes at the peak above weights and states; gradients are in it."""
-    head, states_TD, ids_T = inputs(tokens, width, "meta")
+    head, states_TD, ids_T = inputs(tokens, "meta")
     return trace(lambda: loss(head, states_TD, ids_T), [head.weight, states_TD, ids_T]).peak
 
 
-def measured(name: str, tokens: int, width: int) -> tuple[float, float]:
-    """GiB of resident memory above what was there before, and seconds, of a child process."""
+def measured(name: str, tokens: int) -> dict[str, Any]:
+    """Of a child process: bytes of resident memory above what was there before, seconds, loss and gradients."""
     from distmed.train.meter import host_peak_bytes
 
     with tempfile.TemporaryDirectory() as folder:
         child = os.fork()
         if child == 0:
+            code = 1
             try:
-                head, states_TD, ids_T = inputs(tokens, width, "cpu")
-                before = host_peak_bytes()
-                started = time.perf_counter()
-                LOSSES[name](head, states_TD, ids_T).backward()
-                seconds = time.perf_counter() - started
-                (Path(folder) / "out").write_text(f"{(host_peak_bytes() - before) / GIB} {seconds}")
+                head, states_TD, ids_T = inputs(tokens, "cpu")
+                before, started = host_peak_bytes(), time.perf_counter()
+                loss = LOSSES[name](head, states_TD, ids_T)
+                loss.backward()
+                seen = {
+                    "s": time.perf_counter() - started,
+                    "bytes": host_peak_bytes() - before,
+                    "loss": loss.detach().item(),
+                }
+                (Path(folder) / "seen.json").write_text(json.dumps(seen))
+                torch.save([states_TD.grad, head.weight.grad], Path(folder) / "gradients.pt")
+                code = 0
             finally:
-                os._exit(0)
-        os.waitpid(child, 0)
-        gib, seconds = (Path(folder) / "out").read_text().split()
-    return float(gib), float(seconds)
+                os._exit(code)
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(f"{name} with {tokens} tokens failed")
+        seen: dict[str, Any] = json.loads((Path(folder) / "seen.json").read_text())
+        return seen | {"gradients": torch.load(Path(folder) / "gradients.pt")}
 
 
-def agreement(tokens: int, width: int) -> tuple[float, float]:
-    """The largest relative difference of loss and of gradients between plain and chunked."""
-    found = []
-    for loss in (plain, chunked):
-        head, states_TD, ids_T = inputs(tokens, width, "cpu")
-        value = loss(head, states_TD, ids_T)
-        value.backward()
-        assert states_TD.grad is not None and head.weight.grad is not None
-        found.append((value.detach(), states_TD.grad, head.weight.grad))
-    (loss_1, *gradients_1), (loss_2, *gradients_2) = found
-    relative = [((a - b).abs().max() / a.abs().max()).item() for a, b in zip(gradients_1, gradients_2, strict=True)]
-    return abs(loss_2 / loss_1 - 1).item(), max(relative)
+def difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:
+    """Of the losses, and the largest of the gradients, each relative to the largest of its tensor."""
+    pairs = zip(one["gradients"], other["gradients"], strict=True)
+    return abs(one["loss"] / other["loss"] - 1), max(((a - b).abs().max() / b.abs().max()).item() for a, b in pairs)
 
 
-def main(width: int) -> None:
+def main(lengths: list[int]) -> None:
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, float32, width {width}, vocabulary {VOCABULARY}, one thread\n")
-    print("| tokens | loss | counted GiB | measured GiB | s |")
-    print("| --- | --- | --- | --- | --- |")
-    for tokens, names in ((1024, ["plain", "chunked", "torch"]), (8192, ["plain", "chunked"])):
-        for name in names:
-            count = "" if name == "torch" else f"{counted(LOSSES[name], tokens, width) / GIB:.2f}"
-            # The plain form at full size would take what others on this machine need.
-            real = ("", "") if (tokens, name) == (8192, "plain") else measured(name, tokens, width)
-            shown = [f"{value:.2f}" if isinstance(value, float) else "" for value in real]
-            print(f"| {tokens} | {name} | {count} | {shown[0]} | {shown[1]} |", flush=True)
-    loss, gradient = agreement(1024, width)
-    print(
-        f"\nplain and chunked differ by {loss:.1e} in the loss and {gradient:.1e} in gradients, relative to the largest"
-    )
+    file = Dated("loss", "The loss over a vocabulary, plain and in chunks")
+    file.line(f"float32, width {WIDTH}, vocabulary {VOCABULARY}, one thread.\n")
+    file.table("tokens", "loss", "counted GiB", "measured GiB", "of plain", "s", "loss differs by", "gradients by")
+    for tokens in lengths:
+        first: dict[str, Any] = {}
+        for name, loss in LOSSES.items():
+            seen = measured(name, tokens)
+            first = first or seen
+            count = "" if name == "torch" else f"{counted(loss, tokens) / GIB:.2f}"
+            by = ("", "") if name == "plain" else tuple(f"{value:.0e}" for value in difference(seen, first))
+            share = f"1 / {first['bytes'] / seen['bytes']:.1f}"
+            file.row(tokens, name, count, f"{seen['bytes'] / GIB:.2f}", share, f"{seen['s']:.1f}", *by)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 256)
+    main([int(word) for word in sys.argv[1:]] or [1024, 8192])
