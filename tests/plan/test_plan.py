@@ -98,7 +98,9 @@ def test_all_that_saves_memory_is_counted_and_named(write: Write, run: Run) -> N
     weights = saved["device"]["parts"]["weights"]
     # Embedding and output layer stay in bf16.
     assert weights == pytest.approx(2 * 2 * 128_256 * 4096 + 6.98e9 * 4.13 / 8, rel=0.03)
-    assert saved["device"]["total"] < plain["device"]["total"] / 1.5
+    # Half a sequence a worker, and what the layers keep waits on the host.
+    assert saved["device"]["parts"]["activations"] < plain["device"]["parts"]["activations"] / 20
+    assert saved["device"]["total"] < plain["device"]["total"]
     assert saved["host"]["parts"]["activations"] > 0
     _, out, _ = run(recipe, *lora, *saving)
     assert ", recomputed, activations on the host, MLP in 8 parts, sequences shared by 2, base in 4 bits" in out
