@@ -20,8 +20,9 @@ PROCESS = 780 * MIB
 CONTEXT = 1400 * MIB
 # What the caching allocator cannot hand out again.
 FRAGMENTATION = 0.06
-# The same of a process on a CPU host, as a share of what a micro-batch needs: below stage 3, and under it.
-HEAP_FRAGMENTATION = (0.1, 0.4)
+# The same of a process on a CPU host, as a share of what a micro-batch needs. Under stage 3 weights come and go among
+# activations.
+HEAP_FRAGMENTATION, HEAP_FRAGMENTATION_STAGE_3 = 0.1, 0.4
 # A weight in 4 bits with its scales (model/quantize.py).
 NF4_BYTES = 4.13 / 8
 # Host memory that a GPU worker holds beside what is offloaded.
@@ -48,20 +49,17 @@ class Memory:
 
 def memory_of(shape: Shape, setup: Setup) -> Memory:
     """What always lies there, and what either the passes or the optimizer's step have beside it, whichever is more."""
-    lasting = model_states(shape, setup)
-    copied = step_copy(shape, setup)
-    lasting["gradients"] -= copied
-    working = _working(shape, setup)
-    moments = {"backward pass": working, "optimizer step": {"gradients": copied}}
+    working, step = _working(shape, setup), {"gradients": _step_copy(shape, setup)}
+    moments = {"backward pass": working, "optimizer step": step}
     if setup.machine.device.is_cpu:
-        # The heap of a process keeps what was freed in between: under stage 3, where weights come and go among activations,
-        # much of them, and little of it is of use to the step.
         beside = sum(size for part, size in working.items() if part != "buckets")
-        working["fragmentation"] = int(HEAP_FRAGMENTATION[setup.stage == 3] * beside)
+        share = HEAP_FRAGMENTATION_STAGE_3 if setup.stage == 3 else HEAP_FRAGMENTATION
+        working["fragmentation"] = int(share * beside)
         if setup.stage == 3:
-            moments = {"backward pass": _summed(working, {"gradients": copied})}
+            # Little of what the heap keeps is of use to the step.
+            moments = {"backward pass": _summed(working, step)}
     moment = max(moments, key=lambda name: sum(moments[name].values()))
-    parts = _summed(lasting, moments[moment])
+    parts = _summed(_lasting(shape, setup), moments[moment])
     host = _offloaded(shape, setup)
     snapshot = 12 * shape.trainable // setup.workers
     if setup.store_frozen:
@@ -79,6 +77,11 @@ def memory_of(shape: Shape, setup: Setup) -> Memory:
 
 
 def model_states(shape: Shape, setup: Setup) -> dict[str, int]:
+    """Weights, gradients and optimizer state on one device while the optimizer steps."""
+    return _summed(_lasting(shape, setup), {"gradients": _step_copy(shape, setup)})
+
+
+def _lasting(shape: Shape, setup: Setup) -> dict[str, int]:
     """Weights, gradients and optimizer state that lie on one device (Rajbhandari et al. 2020, arXiv:1910.02054).
 
     A frozen weight has neither gradient nor optimizer state. bf16 weights have fp32 masters beside them; fp32 ones under
@@ -106,11 +109,10 @@ def _gradients(shape: Shape, setup: Setup) -> int:
     if setup.stage == 0:
         return setup.bytes * shape.trainable
     # Stage 1 reduces as stage 2 does when gradients are contiguous: each worker keeps its share.
-    kept = 0 if setup.offload_optimizer != "none" else setup.bytes * shape.trainable // setup.workers
-    return kept + step_copy(shape, setup)
+    return 0 if setup.offload_optimizer != "none" else setup.bytes * shape.trainable // setup.workers
 
 
-def step_copy(shape: Shape, setup: Setup) -> int:
+def _step_copy(shape: Shape, setup: Setup) -> int:
     """The step wants its gradients once more: in fp32 beside bf16, or as one flat tensor, a sub-group at a time."""
     if setup.stage == 0 or setup.offload_optimizer != "none":
         return 0
