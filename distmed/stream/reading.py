@@ -46,7 +46,8 @@ class IdReader:
         """(token ids of all cases in a row, how many each has). Raises UserError if they are not as many as were counted."""
         ids_N, size_C = self._encode.tokens(self._cases(cases_N), epoch, self._plan.train)
         counted_C = self._table.counts(cases_N, epoch)
-        for c in np.flatnonzero(size_C != counted_C)[:1].tolist():
+        if (size_C != counted_C).any():
+            c = int(np.argmax(size_C != counted_C))
             (name,) = self._table.names(cases_N[c : c + 1])
             raise UserError(
                 f"case {name} has {size_C[c]} tokens, {counted_C[c]} were counted: data or tokenizer changed meanwhile",
