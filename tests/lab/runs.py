@@ -25,6 +25,8 @@ RECIPE = [
     "train.linear_floor=false",
     "checkpoint.every=5",
 ]
+# No fault outlasts them, and they are laid out in seconds.
+ENDLESS = "train.max_steps=20000"
 
 
 # Each limit is for a machine that does much else; what a test promises is measured from a fault, not from a start.

@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab import slurm as lab_slurm
 from tests.lab.hosts import ROOT, Lab, wait_until
-from tests.lab.runs import RECIPE
+from tests.lab.runs import ENDLESS, RECIPE
 from tests.lab.slurm import Job, Slurm, slurm_on
 
 TRAIN = str(ROOT / "slurm" / "train.sh")
@@ -82,7 +82,7 @@ def test_a_signal_saves_requeues_and_resumes(slurm: Slurm, submit: Callable[...,
 
 
 def test_scancel_saves_and_ends(slurm: Slurm, submit: Callable[..., Job], tmp_path: Path) -> None:
-    job = submit("name=cancelled", "train.max_steps=20000")
+    job = submit("name=cancelled", ENDLESS)
     job.wait_for("first step", 900)
     slurm.command("scancel", str(job.number))
     job.wait_for("ended with status 130", 60)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab.hosts import Lab
 from tests.lab.ray_nodes import ray_on
-from tests.lab.runs import start
+from tests.lab.runs import ENDLESS, start
 
 SOAK_S = float(os.environ.get("LAB_SOAK_S", "300"))
 
@@ -26,7 +26,7 @@ def test_a_run_outlives_a_random_fault_every_minute(lab: Lab, tmp_path: Path) ->
     chance = random.Random(7)
     with ray_on(lab.folder, lab.hosts[:3], cpus=[0, 1, 1]) as cluster:
         arguments = [
-            "train.max_steps=20000",
+            ENDLESS,
             "checkpoint.every=5",
             "cluster.num_workers=[1,2]",
             "cluster.max_failures=-1",

@@ -14,9 +14,7 @@ from tests.lab.faults.test_workers import FEW, finish
 from tests.lab.figures import full
 from tests.lab.hosts import Lab, run, wait_until
 from tests.lab.ray_nodes import RayCluster
-from tests.lab.runs import LabRun, start
-
-ENDLESS = "train.max_steps=20000"
+from tests.lab.runs import ENDLESS, LabRun, start
 
 
 def ended_well(stopped: LabRun) -> None:

@@ -11,7 +11,7 @@ from tests.lab.faults.test_workers import FEW, finish, same
 from tests.lab.figures import full, measured
 from tests.lab.hosts import Lab
 from tests.lab.ray_nodes import RayCluster
-from tests.lab.runs import LabRun, start
+from tests.lab.runs import ENDLESS, LabRun, start
 
 ELASTIC = ["train.max_steps=40", "checkpoint.every=3", "cluster.num_workers=[1,2]"]
 
@@ -26,7 +26,7 @@ def close(run: LabRun, straight: dict[int, float]) -> None:
 def test_an_elastic_run_shrinks_when_a_host_is_lost_and_grows_when_one_comes(
     lab: Lab, cluster: RayCluster, straight: dict[int, float], tmp_path: Path
 ) -> None:
-    run = start(tmp_path, lab[0], cluster, "elastic", *ELASTIC, "train.max_steps=20000")
+    run = start(tmp_path, lab[0], cluster, "elastic", *ELASTIC, ENDLESS)
     run.wait_for_step(5)
     with measured("kill -9 a raylet, no spare (elastic)", run):
         cluster.lose(lab[2])

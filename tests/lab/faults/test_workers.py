@@ -12,7 +12,7 @@ from tests.lab.faults.conftest import STEPS
 from tests.lab.figures import SHORT, full, measured
 from tests.lab.hosts import Lab, wait_until
 from tests.lab.ray_nodes import RayCluster
-from tests.lab.runs import PATIENCE_S, LabRun, start
+from tests.lab.runs import ENDLESS, PATIENCE_S, LabRun, start
 
 FEW = ["train.max_steps=16", "checkpoint.every=3", "--num-workers", "2"]
 RANDOM, UPLOAD, EVALUATION = "at a random moment", "in an upload", "in an evaluation"
@@ -84,7 +84,7 @@ def test_the_worker_that_died_is_named(
 def test_the_same_run_started_twice_is_refused_while_the_first_lives(
     lab: Lab, cluster: RayCluster, tmp_path: Path
 ) -> None:
-    first = start(tmp_path, lab[0], cluster, "twice", *FEW, "train.max_steps=20000")
+    first = start(tmp_path, lab[0], cluster, "twice", *FEW, ENDLESS)
     wait_until("the lock", 300, lambda: (first.path / "lock.json").exists())
     second = start(tmp_path, lab[1], cluster, "twice", *FEW)
     status, output = second.end()
