@@ -62,7 +62,7 @@ def plain(overrides: list[str], epochs: int, folder: Path | None) -> dict[str, f
     from distmed.cases.prompts import Prompt
     from distmed.cases.read import read_cases
     from distmed.evaluate.metrics import diagnosis_metrics
-    from distmed.recipe import load_recipe
+    from distmed.recipe_file import load_recipe
     from distmed.train.deepspeed_config import wants_bf16
     from distmed.train.hardware import native_bf16
 

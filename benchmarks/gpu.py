@@ -57,7 +57,7 @@ GROUPS = {(): ["1B", "8B", "8B-lora"], ("tiny",): ["tiny", "tiny-lora"]}
 
 
 def recipe_of(case: Case, folder: Path) -> Any:
-    from distmed.recipe import check
+    from distmed.recipe_file import check
 
     return check(
         {

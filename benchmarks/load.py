@@ -93,7 +93,7 @@ def write_model(folder: Path, shape: dict[str, Any], texts: Sequence[str] = ("fe
 
 def load_ours(folder: Path) -> Any:
     from distmed.model.load import load_model
-    from distmed.recipe import check
+    from distmed.recipe_file import check
 
     recipe = check(
         {"name": "load", "task": "generate", "model": {"path": str(folder)}, "data": {"train": [{"source": "none"}]}}

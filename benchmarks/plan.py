@@ -143,7 +143,7 @@ def _predict(case: Case, folder: Path) -> dict[str, Any]:
 
     from distmed.plan.devices import cpu_host
     from distmed.plan.plan import make_plan
-    from distmed.recipe import check
+    from distmed.recipe_file import check
 
     recipe = check(case.recipe(folder))
     machine = cpu_host(case.workers, os.cpu_count() or 1, psutil.virtual_memory().total)
@@ -202,7 +202,7 @@ def steps(case: Case, folder: Path, rank: int) -> Iterator[Any]:
     import numpy as np
 
     from distmed.model.load import load_model
-    from distmed.recipe import check
+    from distmed.recipe_file import check
     from distmed.stream.batch import Item, Step, collate
     from distmed.train.engine import build_engine, train_step
 

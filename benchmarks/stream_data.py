@@ -87,7 +87,7 @@ def _prompts(name: str, cases: Iterator[Case], template: str) -> Iterator[str]:
 
 def recipe(name: str, *, weighted: bool = False, **changes: Any) -> Recipe:
     """The recipe of a data set; `changes` by section: `data={…}`, `train={…}`."""
-    from distmed.recipe import check
+    from distmed.recipe_file import check
 
     sources = [{"source": str(n)} for n in range(len(SHARES[name]))]
     if weighted:

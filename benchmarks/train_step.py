@@ -98,7 +98,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> Job:
     """Cases, token counts and packing, done once for all runs. A step has about as many cases as one of the Trainer."""
     import torch
 
-    from distmed.recipe import load_recipe
+    from distmed.recipe_file import load_recipe
     from distmed.rundir import RunDir
     from distmed.train.preparation import make_job
     from distmed.train.progress import Progress

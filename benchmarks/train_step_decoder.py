@@ -28,7 +28,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> Job:
     from distmed.cases.prompts import Prompt
     from distmed.prepare.open import open_source
     from distmed.prepare.shards import read_cases_of
-    from distmed.recipe import check
+    from distmed.recipe_file import check
     from distmed.rundir import RunDir
     from distmed.train.preparation import make_job
     from distmed.train.progress import Progress

@@ -21,7 +21,7 @@ import yaml
 from dated import Dated
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from distmed.recipe import load_recipe
+from distmed.recipe_file import load_recipe
 from tests.tune.simulated import STEPS, recipe_with, search
 
 SEEDS = 50

@@ -47,7 +47,7 @@ def train(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray, DeepSpeed and the workers print.")] = False,
 ) -> None:
     """Fine-tune a model. Without a recipe: with that of the run to resume, or else the built-in smoke run."""
-    from distmed.recipe import load_recipe
+    from distmed.recipe_file import load_recipe
     from distmed.train.driver import run, run_folder
 
     words = arguments or []
@@ -202,7 +202,7 @@ def plan(
     import json
 
     from distmed.plan.show import show
-    from distmed.recipe import load_recipe
+    from distmed.recipe_file import load_recipe
     from distmed.train.foresight import plan_recipe
 
     found = plan_recipe(load_recipe(arguments[0], arguments[1:]), gpus=gpus, nodes=nodes, price=price)
@@ -220,7 +220,7 @@ def tune(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray, DeepSpeed and the workers print.")] = False,
 ) -> None:
     """Search for a better recipe. Writes best.yaml, which `train` takes as it is."""
-    from distmed.recipe import load_recipe
+    from distmed.recipe_file import load_recipe
     from distmed.tune.command import run
 
     options = {"tune.trials": num_trials, "cluster.num_workers": num_workers, "name": name}

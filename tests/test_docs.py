@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from distmed.cli import app
-from distmed.recipe import load_recipe
+from distmed.recipe_file import load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

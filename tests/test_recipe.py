@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from distmed import shipped
 from distmed.errors import UserError
-from distmed.recipe import Lora, Recipe, Source, check, load_recipe
+from distmed.recipe import Lora, Recipe, Source
+from distmed.recipe_file import check, load_recipe
 from distmed.tuning import Change, Knob, Tune
 
 LEAST: dict[str, Any] = {"name": "a", "task": "classify", "model": {"path": "m"}, "data": {"train": [{"source": "x"}]}}

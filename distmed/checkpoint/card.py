@@ -11,7 +11,8 @@ from typing import Any
 from jinja2 import Template
 
 from distmed import __version__
-from distmed.recipe import Recipe, Source, load_recipe
+from distmed.recipe import Recipe, Source
+from distmed.recipe_file import load_recipe
 
 CARD = Template(
     """\

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from distmed import shipped
 from distmed.errors import UserError
-from distmed.recipe import load_recipe
+from distmed.recipe_file import load_recipe
 from distmed.train.driver import run_folder
 
 OPTIONS = {"--name": "name", "--num-workers": "cluster.num_workers", "--num-trials": "tune.trials"}

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from distmed.errors import UserError
-from distmed.recipe import Model, Recipe, apply_override, check, load_recipe
+from distmed.overrides import apply_override
+from distmed.recipe import Model, Recipe
+from distmed.recipe_file import check, load_recipe
 from distmed.rundir import RunDir
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from distmed.prepare.manifest import MANIFEST, Manifest
 from distmed.prepare.open import source_content, source_stamp
 from distmed.prepare.read import Reader
 from distmed.prepare.settings import Settings
-from distmed.recipe import Source, check
+from distmed.recipe import Source
+from distmed.recipe_file import check
 from distmed.rundir import RunDir
 from distmed.stream.rows import RowGroups
 from distmed.stream.store import stored

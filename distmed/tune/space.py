@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from distmed.errors import UserError
 from distmed.overrides import assign
-from distmed.recipe import Recipe, check
+from distmed.recipe import Recipe
+from distmed.recipe_file import check
 from distmed.tuning import Knob, Tune
 
 if TYPE_CHECKING:

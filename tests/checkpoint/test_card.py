@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 
 from distmed.checkpoint.publish import export_checkpoint
 from distmed.model.builtin import make_tiny_llama, tiny_llama_config
-from distmed.recipe import check
+from distmed.recipe_file import check
 from tests.checkpoint import make
 
 RECIPE = {

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from distmed.errors import UserError
 from distmed.evaluate.metrics import LOWER_IS_BETTER, METRICS, diagnosis_metrics
-from distmed.recipe import check
+from distmed.recipe_file import check
 from distmed.train.evaluation import Evaluator, Scores
 from distmed.train.preparation import _check_metric
 from distmed.train.state import Best, RunState

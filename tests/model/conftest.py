@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from distmed.model.builtin import make_tiny_llama
-from distmed.recipe import Recipe, check
+from distmed.recipe import Recipe
+from distmed.recipe_file import check
 from distmed.stream.batch import MicroBatch
 
 PAD = 1

@@ -40,7 +40,7 @@ def run(values: dict[str, Any], rank: int, world_size: int) -> dict[str, Any]:
 
     from distmed.model import load
     from distmed.model.sequence import Sharing
-    from distmed.recipe import check
+    from distmed.recipe_file import check
     from distmed.train.deepspeed_config import resolve_config
     from distmed.train.engine import build_engine, train_step
 

@@ -17,7 +17,8 @@ from distmed.errors import UserError
 from distmed.model.folder import check_model
 from distmed.model.load import load_model
 from distmed.model.quantize import NF4Linear, pack, unpack
-from distmed.recipe import Lora, Model, check
+from distmed.recipe import Lora, Model
+from distmed.recipe_file import check
 from distmed.train.deepspeed_config import resolve_config
 from distmed.train.meter import FlopCount
 from tests.model.test_lora import CPU, LABELS, logits, saved_checkpoint, trained

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from distmed.errors import UserError
-from distmed.recipe import Recipe, check
+from distmed.recipe import Recipe
+from distmed.recipe_file import check
 from distmed.train.deepspeed_config import accumulation_steps
 from tests.ranks import run_ranks
 from tests.test_recipe import LEAST

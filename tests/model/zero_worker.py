@@ -38,7 +38,7 @@ def run(values: dict[str, Any], stage: int, rank: int, world_size: int) -> dict[
     from distmed.model.groups import parameter_groups
     from distmed.model.load import load_model
     from distmed.model.loss import training_loss
-    from distmed.recipe import check
+    from distmed.recipe_file import check
     from distmed.stream.batch import Item, collate
 
     recipe = check(values)

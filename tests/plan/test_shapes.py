@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from distmed.model.diagnoser import Diagnoser
 from distmed.plan.shapes import LABELS, shape_of
-from distmed.recipe import Lora, Recipe, check
+from distmed.recipe import Lora, Recipe
+from distmed.recipe_file import check
 from distmed.stream.batch import Item, collate
 
 SMALL = {

@@ -13,7 +13,8 @@ from distmed.cases.case import Case
 from distmed.cases.prompts import DEFAULT_CHAT_TEMPLATE
 from distmed.prepare.manifest import Manifest
 from distmed.prepare.shards import write_shards
-from distmed.recipe import Recipe, check
+from distmed.recipe import Recipe
+from distmed.recipe_file import check
 from distmed.stream.build import build, label_index
 from distmed.stream.stream import Stream, StreamPlan
 

@@ -12,7 +12,8 @@ import pytest
 
 from distmed.prepare.open import open_source
 from distmed.prepare.shards import write_shards
-from distmed.recipe import Source, check
+from distmed.recipe import Source
+from distmed.recipe_file import check
 from distmed.rundir import RunDir
 from distmed.stream.seen import Search, main
 from tests.prepare.conftest import PrepareDoor, rows_of

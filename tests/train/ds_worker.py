@@ -61,7 +61,7 @@ def build(name: str, folder: Path, world_size: int) -> Any:
     import torch
 
     from distmed.model.load import load_model
-    from distmed.recipe import check
+    from distmed.recipe_file import check
     from distmed.train.deepspeed_config import resolve_config
     from distmed.train.engine import build_engine
 

@@ -20,7 +20,7 @@ import pytest
 
 from distmed import shipped
 from distmed.checkpoint.folder import verify
-from distmed.recipe import load_recipe
+from distmed.recipe_file import load_recipe
 from distmed.train.engine import StepResult
 from distmed.train.logbook import Logbook
 from distmed.train.worker import not_finite

@@ -10,7 +10,8 @@ import pytest
 
 from distmed import shipped
 from distmed.errors import UserError
-from distmed.recipe import Recipe, check
+from distmed.recipe import Recipe
+from distmed.recipe_file import check
 from distmed.train.deepspeed_config import resolve_config, wants_bf16
 
 NAMES = ["zero1", "zero2", "zero3", "zero3_offload", "zero3_nvme", "zero3_hpz"]

@@ -10,7 +10,7 @@ import pytest
 from distmed.errors import UserError
 from distmed.model.builtin import tiny_llama_config
 from distmed.plan.devices import GIB, cpu_host
-from distmed.recipe import check
+from distmed.recipe_file import check
 from distmed.train import foresight
 
 RECIPE = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distmed import shipped
-from distmed.recipe import load_recipe
+from distmed.recipe_file import load_recipe
 from distmed.rundir import RunDir
 from distmed.train.job import checkpoint_root
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from distmed.errors import UserError
-from distmed.recipe import Profile, check
+from distmed.recipe import Profile
+from distmed.recipe_file import check
 from distmed.train.profile import Profiler
 
 CPU = torch.device("cpu")

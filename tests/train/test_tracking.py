@@ -16,7 +16,8 @@ import pytest
 from distmed.errors import UserError
 from distmed.evaluate.metrics import Confusion, DiseaseRow
 from distmed.evaluate.plots import Line, Plot
-from distmed.recipe import Recipe, check
+from distmed.recipe import Recipe
+from distmed.recipe_file import check
 from distmed.rundir import RunDir
 from distmed.train import tracking
 from distmed.train.tracking import Tracker, cut_back, wandb_mode, without_credentials
@@ -120,7 +121,7 @@ def test_half_written_line_is_cut(tmp_path):
 
 def test_disabled_does_not_import_wandb(tmp_path):
     code = (
-        "import sys; from distmed.recipe import load_recipe; from distmed.rundir import RunDir\n"
+        "import sys; from distmed.recipe_file import load_recipe; from distmed.rundir import RunDir\n"
         "from distmed.train.tracking import Tracker\n"
         f"t = Tracker(load_recipe({str(tmp_path / 'r.yaml')!r}), RunDir({str(tmp_path / 'run')!r}))\n"
         "t.log(1, {'a': 1.0}); t.finish({}); assert 'wandb' not in sys.modules"
@@ -249,7 +250,7 @@ def test_what_is_printed_stays_here(tmp_path, monkeypatch):
     run = RunDir(tmp_path / "run")
     (tmp_path / "r.yaml").write_text(recipe().to_yaml())
     code = (
-        "from distmed.recipe import load_recipe; from distmed.rundir import RunDir\n"
+        "from distmed.recipe_file import load_recipe; from distmed.rundir import RunDir\n"
         "from distmed.train.tracking import Tracker\n"
         f"t = Tracker(load_recipe({str(tmp_path / 'r.yaml')!r}), RunDir({str(run.path)!r}))\n"
         "print('hunter6'); t.log(1, {'a': 1.0}); t.finish({'steps': 1})"

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from distmed.recipe import Recipe, check
+from distmed.recipe import Recipe
+from distmed.recipe_file import check
 from distmed.tune.proposals import Proposals
 from distmed.tune.record import Record
 from distmed.tune.space import Space

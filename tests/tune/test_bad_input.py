@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distmed.errors import UserError
-from distmed.recipe import check
+from distmed.recipe_file import check
 from distmed.rundir import RunDir
 from distmed.train.lock import RunLock
 from distmed.tune.checks import check_resume

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from distmed.cli import main
-from distmed.recipe import load_recipe
+from distmed.recipe_file import load_recipe
 from distmed.tune.record import Record
 from tests.tune.conftest import GRID, LR, RATES, SMALL, Searched, TuneDoor, changed
 from tests.tune.watching import events, table

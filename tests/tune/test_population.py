@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distmed.errors import UserError
-from distmed.recipe import check
+from distmed.recipe_file import check
 from distmed.train.changes import recipe_at, set_optimizer
 from distmed.tune.copying import copy_checkpoint
 from distmed.tune.population import Population, check_population

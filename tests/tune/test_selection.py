@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distmed.recipe import check, load_recipe
+from distmed.recipe_file import check, load_recipe
 from distmed.rundir import RunDir
 from distmed.train.progress import Progress
 from distmed.tune import selection

@@ -8,7 +8,8 @@ import optuna
 import pytest
 
 from distmed.errors import UserError
-from distmed.recipe import Recipe, check
+from distmed.recipe import Recipe
+from distmed.recipe_file import check
 from distmed.tune.space import Space
 from tests.tune.simulated import LEAST
 

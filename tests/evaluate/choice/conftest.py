@@ -14,7 +14,7 @@ from distmed.evaluate.loading import Loaded
 from distmed.model.builtin import make_tiny_llama
 from distmed.model.diagnoser import Diagnoser
 from distmed.model.load import load_tokenizer
-from distmed.recipe import check
+from distmed.recipe_file import check
 
 QUESTIONS = [
     ("Which drug is given first for anaphylaxis?", ("Adrenaline", "Atenolol", "Aspirin", "Insulin"), "A"),
