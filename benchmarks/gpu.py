@@ -107,7 +107,7 @@ def ours(case: Case, folder: Path, device: Any) -> tuple[Any, Callable[[], float
     targets = case.rows * 2 * (half - 1)
     step = Step([batch], targets, targets, 2 * case.rows, 0.0, [0.0], 0, 1)
     number = iter(range(1, 1000))
-    return model, lambda: train_step(engine, step, next(number), 1000, recipe, None, False).loss
+    return model, lambda: train_step(engine, step, next(number), 1000, recipe, None, lambda: False).loss
 
 
 def bare(case: Case, folder: Path, device: Any) -> tuple[Any, Callable[[], float]]:

@@ -220,7 +220,7 @@ def steps(case: Case, folder: Path, rank: int) -> Iterator[Any]:
     tokens = case.rows * 2 * (half - 1)
     step = Step([batch], tokens * case.workers, tokens, 2, 0.0, [0.0], 0, 1)
     for number in range(3):
-        train_step(engine, step, number + 1, 3, recipe, None, False)
+        train_step(engine, step, number + 1, 3, recipe, None, lambda: False)
         yield engine
 
 

@@ -63,7 +63,7 @@ def ours(task: Task, rank: int) -> Measured:
     measured, tick = Measured(), _clock()
     for number, step in enumerate(islice(stream.steps(0), task.steps), start=1):
         meter.data_arrived()
-        train_step(engine, step, number, job.total_steps, job.recipe, log_prior_K, False)
+        train_step(engine, step, number, job.total_steps, job.recipe, log_prior_K, lambda: False)
         meter.step_done(step.tokens, step.cases)
         measured.ends_S.append(tick())
         measured.tokens_S.append(step.tokens)

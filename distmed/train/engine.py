@@ -10,6 +10,7 @@ import datetime
 import gc
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,12 +98,13 @@ def train_step(
     total_steps: int,
     recipe: Recipe,
     log_prior_K: Tensor | None,
-    stop_asked: bool,
+    stop_asked: Callable[[], bool],
 ) -> StepResult:
     """Forward and backward over this worker's micro-batches, then one optimizer step.
 
     DeepSpeed averages gradients over the workers, so the loss is multiplied by their number; a masked micro-batch runs
-    both passes with weight 0, because under ZeRO-3 every worker must gather the same parameters equally often.
+    both passes with weight 0, because under ZeRO-3 every worker must gather the same parameters equally often. `stop_asked` is
+    called once the passes are done: a wish that came meanwhile is for this step.
     """
     factor = lr_factor(recipe.optimizer, number, total_steps)
     for group in engine.optimizer.param_groups:
@@ -121,7 +123,7 @@ def train_step(
         losses.append(loss.detach().float())
     losses_M = torch.stack(losses)
     shared = torch.stack(
-        [losses_M.sum(), (~torch.isfinite(losses_M)).sum().float(), torch.tensor(float(stop_asked), device=device)]
+        [losses_M.sum(), (~torch.isfinite(losses_M)).sum().float(), torch.tensor(float(stop_asked()), device=device)]
     )
     dist.all_reduce(shared)
     total, bad, stop = shared.tolist()

@@ -6,7 +6,10 @@ restart of the workers. The driver reads the news from it and leaves its wish to
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.train.stall import Place
 from distmed.train.tracking import Tracker
+
+STOP_ASKED_EVERY_S = 0.2
 
 
 class Logbook:
@@ -170,22 +175,26 @@ def _cause(places: dict[int, Place], errors: dict[int, str], died: list[int], lo
 
 
 class StopWish:
-    """The driver's wish to stop, as the first worker sees it: asked for one step ahead, so that no step waits for an answer."""
+    """The driver's wish to stop, as the first worker sees it: asked for in the background, no step waits for the answer."""
 
     def __init__(self, logbook: Any, *, listens: bool) -> None:
         self._logbook = logbook
         self._listens = listens
-        self._answer: Any = logbook.stop_asked.remote() if listens else None
+        self._seen = threading.Event()
+        if listens:
+            threading.Thread(target=self._listen, name="stop wish", daemon=True).start()
 
-    def seen(self) -> bool:
-        """Whether the driver asked to stop before the last call."""
+    def _listen(self) -> None:
         import ray
 
-        if not self._listens:
-            return False
-        wish = bool(ray.get(self._answer))
-        self._answer = self._logbook.stop_asked.remote()
-        return wish
+        # Without a logbook the run is over.
+        with contextlib.suppress(ray.exceptions.RayError):
+            while not ray.get(self._logbook.stop_asked.remote()):
+                time.sleep(STOP_ASKED_EVERY_S)
+            self._seen.set()
+
+    def seen(self) -> bool:
+        return self._seen.is_set()
 
     def grows(self) -> bool:
         """Whether to end here, after a checkpoint, so that more workers can go on. A collective: all ranks call it."""

@@ -80,6 +80,10 @@ def train(job: Job, logbook: Any) -> None:
     # ------------------------------------------------------------------ steps
     stop_wish = StopWish(logbook, listens=first)
     stop, grows = state.step >= job.total_steps, False
+
+    def stop_asked() -> bool:
+        return stop_wish.seen() or saver.failed is not None
+
     for step in stream.steps(state.k):
         if stop:
             break
@@ -87,7 +91,6 @@ def train(job: Job, logbook: Any) -> None:
         if recipe.changes:
             recipe = recipe_at(job.recipe, state.step + 1)
             set_optimizer(engine.optimizer.param_groups, recipe)
-        stop_asked = stop_wish.seen() or saver.failed is not None
         profiler.step_begins(state.step + 1)
         result = train_step(engine, step, state.step + 1, job.total_steps, recipe, log_prior_K, stop_asked)
         profiler.step_done(state.step + 1)

@@ -98,7 +98,7 @@ def step(engine: Any, number: int) -> float:
         optimizer = Optimizer(lr=1e-3, schedule="constant", warmup=0)
         train = Train()
 
-    return train_step(engine, whole, number, 4, Settings, None, False).loss  # type: ignore[arg-type]
+    return train_step(engine, whole, number, 4, Settings, None, lambda: False).loss  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
