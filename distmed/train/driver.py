@@ -206,6 +206,7 @@ def _follow(job: Job, logbook: Any, progress: Progress, signals: StopSignals) ->
                 thread.join(0.25)
                 take_news()
                 watch.look()
+            take_news()
             if not watch.grows or signals.asked:
                 return watch
             watch.begin()

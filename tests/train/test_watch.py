@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from distmed.recipe import Cluster
-from distmed.train import stall, watch
-from distmed.train.logbook import _cause
+from distmed.train import driver, stall, watch
+from distmed.train.logbook import STOP_ASKED_EVERY_S, StopWish, _cause
+from distmed.train.signals import StopSignals
 from distmed.train.stall import Place
 from distmed.train.watch import Watch
 
@@ -132,3 +136,50 @@ def test_a_spare_host_in_time_is_enough(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_the_cause_of_a_restart(errors: dict[int, str], died: list[int], lost: list[str], cause: str) -> None:
     assert _cause({place.rank: place for place in PLACES}, errors, died, lost) == cause
+
+
+def test_a_wish_to_stop_is_seen_within_the_step_in_which_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    wish = [False]
+    monkeypatch.setattr("ray.get", lambda value: value)
+    logbook = SimpleNamespace(stop_asked=SimpleNamespace(remote=lambda: wish[0]))
+    listens, hears_nothing = (StopWish(logbook, listens=first) for first in (True, False))
+    time.sleep(2 * STOP_ASKED_EVERY_S)
+    assert not listens.seen()
+    wish[0] = True
+    time.sleep(5 * STOP_ASKED_EVERY_S)  # a step without a call
+    assert listens.seen() and not hears_nothing.seen()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_run_that_ended_to_grow_goes_on_unless_it_was_asked_to_stop(
+    monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    """The signal comes when the workers have ended and before there are more."""
+    events: list[dict[str, Any]] = []
+    groups = 0
+
+    def fit(job: Any, logbook: Any) -> None:
+        nonlocal groups
+        groups += 1
+        result = {"state": {"step": 4 * groups}, "stopped": groups == 1, "grows": groups == 1}
+        events.append({"kind": "done", "result": result})
+        if stopped:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    def news() -> list[dict[str, Any]]:
+        taken = events[:]
+        events.clear()
+        return taken
+
+    asked: list[bool] = []
+    logbook: Any = SimpleNamespace(
+        news=SimpleNamespace(remote=news), ask_to_stop=SimpleNamespace(remote=lambda: asked.append(True))
+    )
+    job: Any = SimpleNamespace(recipe=SimpleNamespace(cluster=Cluster(num_workers=(1, 3))))
+    progress: Any = SimpleNamespace(note=lambda text: None)
+    monkeypatch.setattr("ray.get", lambda value: value)
+    monkeypatch.setattr("distmed.train.workers.fit", fit)
+    with StopSignals() as signals:
+        watch = driver._follow(job, logbook, progress, signals)
+    assert watch.result is not None
+    assert (groups, watch.result["stopped"], len(asked)) == ((1, True, 1) if stopped else (2, False, 0))
