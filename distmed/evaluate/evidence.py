@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from distmed.errors import UserError
 from distmed.evaluate.abstention import ALPHA, COVERAGES, Thresholds, conformal_sets, fit_thresholds
-from distmed.evaluate.bootstrap import bootstrapped, draws, interval
+from distmed.evaluate.bootstrap import bootstrapped, draws, interval, mean
 from distmed.evaluate.calibration import fit_temperature, reliability, scale, without_few
 from distmed.evaluate.curves import curves
 from distmed.evaluate.diagnosed import OUT_OF_SET, SEVERAL, UNLABELLED, Diagnosed
@@ -252,7 +252,7 @@ def _out_of_set(scored: Diagnosed, learned: Learned | None, small_cells: bool) -
         "cases": len(out),
         "share": proportion(len(out), labelled),
         "labels": rows[:MOST_UNKNOWN],
-        "confidence": figure(float(confidence_N.mean()), len(out), "mean") if len(out) else undefined("undefined, n=0"),
+        "confidence": mean(confidence_N, [scored.groups[n] for n in out.tolist()]),
         "abstained": abstained,
         "several": {
             "cases": len(several),

@@ -223,6 +223,8 @@ def test_cases_that_the_model_cannot_know_are_counted_and_scored_apart(door: Doo
     assert out["cases"] == 9 and out["share"]["value"] == 9 / 75
     assert [(row["label"], row["n"]) for row in out["labels"]] == [("OMIM:999", 7), ("OMIM:998", None)]
     assert out["several"]["cases"] == out["several"]["top1"]["n"] == 6
+    assert out["confidence"]["n"] == 9
+    assert out["confidence"]["low"] < out["confidence"]["value"] < out["confidence"]["high"]
     table = pq.read_table(door.out / "predictions.parquet").to_pydict()
     assert [table["status"].count(s) for s in ("in set", "out of set", "several")] == [60, 9, 6]
     assert {g for g, s in zip(table["gold"], table["status"], strict=True) if s == "out of set"} == {
