@@ -105,7 +105,7 @@ def scale() -> Figures:
             recipe = stream_data.recipe("generated")
             plan = simulate(Path(folder) / str(groups), groups, recipe, {})
             for part in (0.1, 0.9):
-                taken = first_batch(plan, int(part * plan.total_sequences), Path(folder))
+                taken = first_batch(plan, int(part * plan.total_sequences), Path(folder), "timed")
                 largest = max(largest, taken["anonymous_kib"])
                 seconds.append(taken["seconds"])
                 said.append(f"{groups * 1000:.0e} at {part:.0%}: {taken['seconds']:.2f} s")

@@ -39,11 +39,6 @@ def raw(size: int, *key: object) -> NDArray[np.uint64]:
     return np.random.Philox(key=np.frombuffer(digest, dtype="<u8")).random_raw(size)
 
 
-def cut(size: int, parts: int, part: int) -> slice:
-    """The given one of `parts` even, contiguous runs of 0 … size-1."""
-    return slice(part * size // parts, (part + 1) * size // parts)
-
-
 @dataclass(frozen=True)
 class Dealt:
     """`entries` (row groups, or single draws) lane by lane, window by window.
@@ -74,12 +69,13 @@ def deal(rows_G: Ints, tokens_G: Ints, *key: object) -> Dealt:
         dealt_RN[r, lightest] = chosen
         load_N[lightest] += tokens_G[chosen]
     groups_N = [column[column >= 0] for column in dealt_RN.T]
-    return _windowed(groups_N, rows_G)
+    # Few lanes mean few data, whose windows are worth more for packing than for reading.
+    return _windowed(groups_N, rows_G, common=len(order) // lanes if lanes == LANES else rounds)
 
 
 def in_order(rows_G: Ints) -> Dealt:
     """Row groups as they lie in the data, in one lane."""
-    return _windowed([np.arange(len(rows_G))], rows_G)
+    return _windowed([np.arange(len(rows_G))], rows_G, common=len(rows_G))
 
 
 def draws_dealt(draws: Ints) -> Dealt:
@@ -89,12 +85,15 @@ def draws_dealt(draws: Ints) -> Dealt:
     return Dealt(draws, bounds, np.array([0, windows]))
 
 
-def _windowed(groups_N: list[Ints], rows_G: Ints) -> Dealt:
+def _windowed(groups_N: list[Ints], rows_G: Ints, *, common: int) -> Dealt:
+    """What a lane has beyond the `common` number of groups is a window of its own: when the other lanes have ended, several
+    workers read it."""
     bounds, lanes, at = [0], [0], 0
     for n, groups in enumerate(groups_N):
-        windows = min(len(groups), max(1, round(int(rows_G[groups].sum()) / WINDOW_ROWS)))
+        shared = groups[:common]
+        windows = min(len(shared), max(1, round(int(rows_G[shared].sum()) / WINDOW_ROWS)))
         phase = (n + 0.5) / len(groups_N) if windows >= STAGGER_FROM and len(groups_N) > 1 else 0.0
-        ends = {int(len(groups) * (v + phase) / windows) for v in range(windows)} | {len(groups)}
+        ends = {int(len(shared) * (v + phase) / windows) for v in range(windows)} | {len(shared), len(groups)}
         inner = sorted(ends - {0})
         bounds += [at + end for end in inner]
         lanes.append(lanes[-1] + len(inner))

@@ -22,10 +22,11 @@ Ints = NDArray[np.int64]
 
 
 class Sequence(NamedTuple):
-    """One sequence. `lane`: where it is read, as a fraction of all that is read; neighbours there share row groups."""
+    """One sequence, and the lane of how many it is read in; neighbors there share row groups."""
 
     epoch: int
-    lane: float
+    lane: int
+    lanes: int
     cases_N: Ints
 
 
@@ -52,12 +53,12 @@ class Sequences:
         v, s = layout.find(lane, number)
         cases_N, bounds_S1 = self._window(p, epoch, v)
         lanes = len(layout.dealt.lanes_N1) - 1
-        return Sequence(epoch, lane / lanes, cases_N[bounds_S1[s] : bounds_S1[s + 1]])
+        return Sequence(epoch, lane, lanes, cases_N[bounds_S1[s] : bounds_S1[s + 1]])
 
     def between(self, k: int, end: int) -> list[Sequence]:
-        """The sequences k … end-1: in training by lane, so that even runs of them are read in one place."""
+        """The sequences k … end-1: in training by lane, so that runs of them are read in one place."""
         found = [self.at(each) for each in range(k, end)]
-        return sorted(found, key=lambda sequence: sequence.lane) if self.plan.train else found
+        return sorted(found, key=lambda sequence: sequence.lane / sequence.lanes) if self.plan.train else found
 
     @property
     def groups_at_once(self) -> int:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from distmed.errors import UserError
 from distmed.stream.batch import Cases, Step, stand_in, tensors
 from distmed.stream.encode import Encode
-from distmed.stream.order import cut
 from distmed.stream.plan import StreamPlan
 from distmed.stream.prefetch import prefetched
 from distmed.stream.reading import IdReader
 from distmed.stream.sequences import Sequence, Sequences
+from distmed.stream.shares import by_length, near_home
 from distmed.stream.table import token_places
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Stream:
         batch = self._sequences.between(k, end)
         counts_S, denominator, cases = self._measure(batch)
         options: dict[str, Any] = {"seq_len": plan.seq_len, "pad_id": self._pad_id, "targets": plan.task == "generate"}
-        shares = self._shares(counts_S)
+        shares = self._shares(batch, counts_S)
         in_rows = [[len(batch[s].cases_N) for s in share] for share in shares]
         parts = self._cases([batch[s] for share in shares for s in share]).parts([sum(rows) for rows in in_rows])
         return Step(
@@ -139,25 +139,14 @@ class Stream:
             for epoch, places in groups.items()
         ]
 
-    def _shares(self, counts_S: Ints) -> list[list[int]]:
-        """Which sequences of the global batch are in each micro-batch of this worker: an even, contiguous run.
-
-        Unpacked, the batch is sorted by length first, and each pass of all workers is such a run of it: rows are padded little,
-        and no worker waits for one with longer rows.
-        """
+    def _shares(self, batch: list[Sequence], counts_S: Ints) -> list[list[int]]:
+        """Which sequences of the global batch are in each micro-batch of this worker, on each pass."""
         micro, world = self.plan.micro_batch, self.world_size
-        runs = [range(len(counts_S))[cut(len(counts_S), world, rank)] for rank in range(world)]
-        if self.plan.packing:
-            mine = runs[self.rank]
-            return [list(mine[micro * p : micro * (p + 1)]) for p in range(self.passes)]
-        order = np.argsort(-counts_S, kind="stable").tolist()
-        shares, at = [], 0
-        for p in range(self.passes):
-            sizes = [len(run[micro * p : micro * (p + 1)]) for run in runs]
-            begin = at + sum(sizes[: self.rank])
-            shares.append(order[begin : begin + sizes[self.rank]])
-            at += sum(sizes)
-        return shares
+        if not self.plan.packing:
+            return by_length(counts_S, micro, world, self.passes)[self.rank]
+        lane_S, width_S = (np.array([(s.lane / s.lanes, 1 / s.lanes) for s in batch])).T
+        mine = near_home(lane_S, width_S, world)[self.rank]
+        return [mine[micro * p : micro * (p + 1)] for p in range(self.passes)]
 
     def _cases(self, share: list[Sequence]) -> Cases:
         """The cases of some sequences, looked up together."""

@@ -91,4 +91,6 @@ def kept(plan: StreamPlan, table: Table, rows_N: Ints, epoch: int) -> Ints:
 def group_rows(plan: StreamPlan, source: int) -> Ints:
     """Rows of each row group of a source."""
     shards = plan.manifests[source].shards
-    return np.fromiter((rows for shard in shards for rows in shard.row_groups), dtype=np.int64)
+    return np.concatenate(
+        [np.empty(0, dtype=np.int64), *(np.array(shard.row_groups, dtype=np.int64) for shard in shards)]
+    )

@@ -122,14 +122,15 @@ def test_a_mixture_is_the_same_on_any_number_of_workers_and_after_any_stop(
 
     def batches(world_size: int, k: int = 0) -> list[list[list[int]]]:
         streams = [Stream(plan, tokenizer, rank, world_size).steps(k, prefetch=False) for rank in range(world_size)]
+        # Which worker has a sequence of the batch, and beside which, is all that their number may change.
         return [
-            [
+            sorted(
                 ids[segments > 0].tolist()
                 for step in steps
                 for batch in step.micro_batches
                 if not batch.masked
                 for ids, segments in zip(batch.input_ids_BL, batch.segment_ids_BL, strict=True)
-            ]
+            )
             for steps in zip(*streams, strict=True)
         ]
 
