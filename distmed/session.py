@@ -42,9 +42,13 @@ def _connect() -> None:
 
     address = os.environ.get("RAY_ADDRESS")
     if not address:
-        ray.init(
-            address="local", include_dashboard=False, object_store_memory=LOCAL_OBJECT_STORE_BYTES, log_to_driver=True
-        )
+        with _other_process_group():
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+                log_to_driver=True,
+            )
         return
     silent = UserError(
         f"no Ray cluster answers at RAY_ADDRESS={address}", "start it, mend the address, or unset RAY_ADDRESS"
@@ -55,6 +59,24 @@ def _connect() -> None:
         ray.init(log_to_driver=True)
     except ConnectionError as error:
         raise silent from error
+
+
+@contextmanager
+def _other_process_group() -> Iterator[None]:
+    """What is started in here is not in the driver's process group.
+
+    `timeout` and job scripts signal a whole group. That is for the driver to heed: a local Ray that met TERM or USR1 itself
+    would end before anything is saved. A driver that leads its group cannot leave it.
+    """
+    before = os.getpgrp()
+    if before == os.getpid():
+        yield
+        return
+    os.setpgid(0, 0)
+    try:
+        yield
+    finally:
+        os.setpgid(0, before)
 
 
 def _answers(address: str) -> bool:

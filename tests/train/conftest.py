@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,14 @@ class Run:
     @property
     def checkpoints(self) -> list[str]:
         return sorted(path.name for path in (self.path / "checkpoints").glob("step-*"))
+
+    def wait_for_step(self, step: int, process: subprocess.Popen[str]) -> None:
+        """Until it is in the metrics of the run, which `process` goes on with."""
+        deadline = time.monotonic() + 300
+        while not (self.path / "metrics.jsonl").exists() or max(self.losses, default=0) < step:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, f"step {step} was not reached"
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

@@ -189,14 +189,26 @@ def test_metrics_that_cannot_be_written_end_the_run(tmp_path: Path, monkeypatch:
     assert logbook.stop_asked()
 
 
+def test_a_signal_to_a_whole_process_group_ends_with_a_checkpoint(start: Callable[..., Any]) -> None:
+    """As of `timeout 8h distmed train …`, with a Ray of its own."""
+    leader = subprocess.Popen(["sleep", "600"], process_group=0)
+    arguments = [*SMALL, "train.max_steps=1000", "train.eval_every=1000"]
+    environment = {"WANDB_MODE": "disabled", "RAY_ADDRESS": ""}
+    process = start(*arguments, "--name", "group", env=environment, process_group=leader.pid)
+    run = Run(start.folder / "runs" / "group")  # type: ignore[attr-defined]
+    run.wait_for_step(2, process)
+    os.killpg(leader.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    leader.wait()
+    assert process.returncode == 130, output
+    assert run.checkpoints[-1].startswith(f"step-{max(run.losses):08d}-")
+
+
 def test_a_second_interrupt_ends_everything_at_once(start: Callable[..., Any]) -> None:
     arguments = [*SMALL, "train.max_steps=1000", "train.eval_every=1000"]
     process = start(*arguments, "--name", "twice", env={"WANDB_MODE": "disabled", "RAY_ADDRESS": ""})
     run = Run(start.folder / "runs" / "twice")  # type: ignore[attr-defined]
-    deadline = time.monotonic() + 300
-    while not (run.path / "metrics.jsonl").exists() or len(run.losses) < 2:
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
-        time.sleep(0.2)
+    run.wait_for_step(2, process)
     children = psutil.Process(process.pid).children(recursive=True)
     (worker,) = training(psutil.Process(process.pid))
     worker.suspend()  # it hangs, so that the first interrupt alone would wait for it

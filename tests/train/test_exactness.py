@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,16 +59,6 @@ def worker_pids() -> list[int]:
     return [process.pid for process in psutil.Process().children(recursive=True) if trains(process)]
 
 
-def wait_for_step(run: Run, step: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        if (run.path / "metrics.jsonl").exists() and max(run.losses, default=0) >= step:
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.1)
-    raise AssertionError(f"step {step} was not reached")
-
-
 def test_the_straight_run_is_whole(straight: Run) -> None:
     assert list(straight.losses) == list(range(1, STEPS + 1))
     assert straight.losses[STEPS] < straight.losses[1]
@@ -96,7 +84,7 @@ def test_no_key_is_left_anywhere_and_texts_of_patients_are_for_their_owner(strai
 def test_a_killed_worker_changes_no_digit(straight: Run, start: Callable[..., Any]) -> None:
     process = start(*RECIPE, "--num-workers", "2", "--name", "killed")
     run = Run(start.folder / "runs" / "killed")
-    wait_for_step(run, 23, process)
+    run.wait_for_step(23, process)
     os.kill(worker_pids()[-1], signal.SIGKILL)
     output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
@@ -123,7 +111,7 @@ def interrupted(start: Callable[..., Any]) -> Run:
     """A run on two workers that met Ctrl-C between step 15 and the end."""
     process = start(*RECIPE, "--num-workers", "2", "--name", "interrupted")
     run = Run(start.folder / "runs" / "interrupted")
-    wait_for_step(run, 15, process)
+    run.wait_for_step(15, process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 130, output
