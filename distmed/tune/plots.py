@@ -112,6 +112,9 @@ def slices(space: Space, trials: Sequence[Trial], *, mode: str, metric: str) -> 
                 axes.plot(across, found.value, "o", color=LOOKS[trial.state], ms=4, alpha=0.8)
         if knob.loguniform:
             axes.set_xscale("log")
+            # Powers of ten may be none or, with what lies between them, too many for the room.
+            axes.set_xticks(knob.loguniform, [f"{end:g}" for end in knob.loguniform])
+            axes.minorticks_off()
         _label(axes, key, metric if place % columns == 0 else "")
     return _svg(figure)
 
