@@ -173,13 +173,16 @@ def _stage3_open(optimizer: Any, index: int, write: bool) -> Iterator[None]:
     on_nvme = optimizer._swappable_optimizer_subgroup(index)
     if on_nvme:
         optimizer._optimizer_states_and_gradient_swap_in(index)
-    yield
-    if write:
-        optimizer._reassign_or_swap_out_partitioned_parameters(index)
-    if on_nvme and write:
-        optimizer._optimizer_states_and_gradient_swap_out(index)
-    elif on_nvme:
-        optimizer._release_swap_buffers(index)
+    try:
+        yield
+        if write:
+            optimizer._reassign_or_swap_out_partitioned_parameters(index)
+        if on_nvme and write:
+            optimizer._optimizer_states_and_gradient_swap_out(index)
+    finally:
+        # After an error too: DeepSpeed has buffers for no second block. Where they were swapped out this finds nothing.
+        if on_nvme:
+            optimizer._release_swap_buffers(index)
 
 
 @contextlib.contextmanager
