@@ -1,13 +1,15 @@
 """Saving: a quick copy of this rank's slices into host memory, written later by another thread.
 
 An engine and the caller's state flow in; a safetensors file and, after it, a marker flow out, on any filesystem. Only
-`snapshot` touches the engine; the loop stands still for that copy and for nothing else.
+`snapshot` touches the engine; the loop stands still for that copy and for nothing else. State on NVMe is not copied but
+read while it is written, and the loop stands still for that too.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from distmed.checkpoint.marker import Marker, Parameter, data_file, write_marker
 from distmed.checkpoint.read import BUFFER, FROZEN, MASTER
 from distmed.checkpoint.slices import Block, View, full_shape, group_of, view
 from distmed.checkpoint.storage import Storage, disk_full, is_disk_full
+from distmed.checkpoint.swapped import Swapped, flat_states, in_memory
 from distmed.checkpoint.tensors import Entry, dtype_name, write_tensors
 
 if TYPE_CHECKING:
@@ -53,26 +56,35 @@ class HostMemory:
 @dataclass
 class Snapshot:
     """Host copies of what one rank writes. `tensors` is keyed `master/NAME`, `exp_avg/NAME`, `frozen/NAME`,
-    `buffer/NAME`; they are parts of `copies`."""
+    `buffer/NAME`; they are parts of `copies`, or lie on NVMe still."""
 
     rank: int
     world_size: int
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor | Swapped]
     content: dict[str, Any]
     copies: list[Tensor] = field(default_factory=list)
+
+    @property
+    def reads_engine(self) -> bool:
+        """Whether the engine must make no step until this is written, by the thread that steps it."""
+        return any(isinstance(tensor, Swapped) for tensor in self.tensors.values())
 
     def write(self, folder: str | Path, filesystem: Any = None) -> None:
         """Write this rank's file, then its marker, into `folder` (local, fsspec URL, or a path on `filesystem`).
 
-        Safe in another thread: the engine is not touched. Raises UserError when the disk is full, having
+        Safe in another thread unless it `reads_engine`; no collective. Raises UserError when the disk is full, having
         removed what this rank wrote; older checkpoints stay as they are.
         """
         where = Storage.at(folder, filesystem)
         by_size = sorted(self.tensors.items(), key=lambda item: -item[1].itemsize)
         entries = [Entry(key, tensor.dtype, tensor.shape) for key, tensor in by_size]
         try:
-            with (where / data_file(self.rank, self.world_size)).writing() as file:
-                size, digest = write_tensors(file, entries, (tensor for _, tensor in by_size))
+            # Closed by hand: a write that fails must not leave a block of the engine open.
+            with (
+                (where / data_file(self.rank, self.world_size)).writing() as file,
+                closing(in_memory(tensor for _, tensor in by_size)) as tensors,
+            ):
+                size, digest = write_tensors(file, entries, tensors)
             write_marker(where, Marker(self.rank, self.world_size, size, digest, **self.content))
         except OSError as error:
             if not is_disk_full(error):
@@ -84,7 +96,8 @@ class Snapshot:
 def snapshot(
     engine: DeepSpeedEngine, state: dict[str, Any], *, store_frozen: bool = False, memory: HostMemory | None = None
 ) -> Snapshot:
-    """Copy this rank's slices, its random states and `state` (JSON-able) to host memory. No collective.
+    """Copy this rank's slices, its random states and `state` (JSON-able) to host memory, but for what lies on NVMe. No
+    collective.
 
     `store_frozen`: also keep frozen weights, for a base that cannot be rebuilt (fresh random weights). `memory`: where the
     copies go.
@@ -98,31 +111,31 @@ def snapshot(
 
     rank, world_size = dist.get_rank(), dist.get_world_size()
     engine_view = view(engine)
-    tensors: dict[str, dict[str, Tensor]] = {MASTER: {}}
+    tensors: dict[str, Tensor | Swapped] = {}
     ranges: dict[str, list[int]] = {}
     stepped: dict[str, Parameter] = {}
     shapes = {name: (full_shape(parameter), parameter.dtype) for name, parameter in engine.module.named_parameters()}
     groups = group_of(engine_view)
+    # Block by block, so that what lies on NVMe is read once.
     for block in engine_view.blocks:
-        with block.open(False):
-            states, scalars = block.state(), block.scalars()
-            for name in block.names:
-                shape, dtype = shapes[name]
-                stepped[name] = Parameter(
-                    shape,
-                    dtype_name(dtype),
-                    groups[name],
-                    {key: dtype_name(v.dtype) for key, v in states.items()},
-                    scalars,
-                )
-            for key, flat in {MASTER: block.tensor.detach().view(-1), **states}.items():
-                tensors.setdefault(key, {}).update(_host_copies(block, flat, to_host))
+        flats = flat_states(block)
+        states = {kind: dtype_name(flat.dtype) for kind, flat in flats.items() if kind != MASTER}
+        for name in block.names:
+            shape, dtype = shapes[name]
+            stepped[name] = Parameter(shape, dtype_name(dtype), groups[name], states, block.scalars())
+        for kind, flat in flats.items():
+            slices: Mapping[str, Tensor | Swapped] = (
+                {piece.name: Swapped(block, kind, piece, flat.dtype) for piece in block.written}
+                if block.on_nvme
+                else _host_copies(block, flat, to_host)
+            )
+            tensors |= {f"{kind}/{name}": each for name, each in slices.items()}
         ranges |= {piece.name: [piece.start, piece.stop] for piece in block.written}
     frozen = frozen_parameters(engine, set(stepped))
     for piece in frozen:
         ranges[piece.name] = [piece.start, piece.stop]
         if store_frozen:
-            tensors.setdefault(FROZEN, {})[piece.name] = to_host(piece.share)
+            tensors[f"{FROZEN}/{piece.name}"] = to_host(piece.share)
     buffers = persistent_buffers(engine.module)
     content: dict[str, Any] = {
         "ranges": ranges,
@@ -131,7 +144,7 @@ def snapshot(
         "state": state,
     }
     if rank == 0:
-        tensors[BUFFER] = {name: to_host(buffer) for name, buffer in buffers.items()}
+        tensors |= {f"{BUFFER}/{name}": to_host(buffer) for name, buffer in buffers.items()}
         known = stepped | {
             piece.name: Parameter(*_known(shapes[piece.name]), group=None, stored=store_frozen) for piece in frozen
         }
@@ -143,8 +156,7 @@ def snapshot(
         }
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
-    flat_keys = {f"{kind}/{name}": tensor for kind, named in tensors.items() for name, tensor in named.items()}
-    return Snapshot(rank, world_size, flat_keys, content, copies)
+    return Snapshot(rank, world_size, tensors, content, copies)
 
 
 def hyperparameters(engine_view: View) -> dict[str, dict[str, Any]]:

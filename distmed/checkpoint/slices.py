@@ -39,7 +39,10 @@ class Slice:
 
 @dataclass
 class Block:
-    """One tensor that the optimizer steps. `names` are the parameters that it steps with it on all ranks together."""
+    """One tensor that the optimizer steps. `names` are the parameters that it steps with it on all ranks together.
+
+    `on_nvme`: its elements and those of its state are in memory only while it is open.
+    """
 
     tensor: Tensor
     optimizer: torch.optim.Optimizer
@@ -47,6 +50,7 @@ class Block:
     names: list[str]
     slices: list[Slice]
     replicated: bool = False
+    on_nvme: bool = False
     open: Callable[[bool], contextlib.AbstractContextManager[None]] = field(
         default=lambda write: contextlib.nullcontext()
     )
@@ -160,6 +164,7 @@ def _stage3(optimizer: Any, names: dict[int, str]) -> list[Block]:
                 group=optimizer.sub_group_to_group_id[index],
                 names=[names[id(parameter)] for parameter in parameters],
                 slices=slices,
+                on_nvme=bool(optimizer._swappable_optimizer_subgroup(index)),
                 open=lambda write, index=index: _stage3_open(optimizer, index, write),  # type: ignore[misc]
             )
         )

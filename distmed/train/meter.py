@@ -91,7 +91,7 @@ class Meter:
         self._window.append(step)
 
     def checkpoint_stalled(self, seconds: float) -> None:
-        """The loop stood still for so long after the last step, to copy a checkpoint: no part of the next step."""
+        """The loop stood still for so long after the last step, for a checkpoint: no part of the next step."""
         self._idle_since += seconds
         self._stall_s += seconds
 

@@ -1,4 +1,5 @@
-"""Saving and restoring a run through Ray Train: the loop stands still for one copy in host memory, the upload runs beside it.
+"""Saving and restoring a run through Ray Train: the loop stands still for one copy in host memory, the upload runs beside it
+(of state on NVMe, which would change under it, there is no copy: the loop waits for the upload).
 
 A run state and an engine flow in; a folder named by step, world size and attempt flows out, complete when every rank's marker
 is there. The newest complete folder is found in the storage itself, never by what Ray remembers.
@@ -49,7 +50,8 @@ class Saver:
         self.memory = HostMemory()
 
     def save(self, state: RunState, stream: Stream) -> float:
-        """Take a snapshot and start its upload; the seconds for which the loop stood still. All ranks call it."""
+        """Take a snapshot and start its upload, or end it where it reads the engine; the seconds for which the loop stood
+        still. All ranks call it."""
         if state.step == self.last_step:
             return 0.0
         self.last_step = state.step
@@ -61,12 +63,13 @@ class Saver:
         protect = folders.name_prefix(state.best.step) if state.best else None
         upload: Future[None] = Future()
         state_step = state.step
+        modes = ray.train.CheckpointUploadMode
         self.uploads = [each for each in self.uploads if not each.done()] + [upload]
         ray.train.report(
             {"step": state.step},
             checkpoint=ray.train.Checkpoint(f"{self.job.checkpoints}/{name}"),
             checkpoint_dir_name=name,
-            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+            checkpoint_upload_mode=modes.SYNC if taken.reads_engine else modes.ASYNC,
             # Ray would take the "local copy" away after the upload, which is the checkpoint itself.
             delete_local_checkpoint_after_upload=False,
             checkpoint_upload_fn=lambda checkpoint, _: self._upload(taken, checkpoint, state_step, protect, upload),

@@ -6,13 +6,18 @@ last two; `qlora` is zero2 with adapters beside a pretrained base in 4 bits. Wha
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import gc
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 QLORA = "qlora"
+NVME = "zero3_nvme"
 PACKED = {"quantize": "nf4", "lora": {"rank": 4}}
 
 
@@ -35,13 +40,11 @@ def run(name: str, folder: Path, world_size: int) -> dict[str, Any]:
 
     from distmed.checkpoint import folder as folders
     from distmed.checkpoint.load import load
-    from distmed.checkpoint.save import snapshot
 
     engine = build(name, folder, world_size)
     losses = [step(engine, n) for n in (1, 2)]
     saved = folder / f"checkpoint-{name}" / str(folders.name(2, world_size, 0))
-    # A pretrained base is named by its hash alone.
-    snapshot(engine, {"step": 2}, store_frozen=name != QLORA).write(str(saved))
+    seen = save(engine, name, saved)
     dist.barrier()
     losses += [step(engine, n) for n in (3, 4)]
     engine.destroy()
@@ -54,7 +57,65 @@ def run(name: str, folder: Path, world_size: int) -> dict[str, Any]:
         "losses": losses,
         "resumed": resumed,
         "swapped_bytes": sum(path.stat().st_size for path in swapped),
+        **seen,
     }
+
+
+def save(engine: Any, name: str, folder: Path) -> dict[str, Any]:
+    """Write a checkpoint. Of state on NVMe: the blocks in the order in which they were read, the most bytes that tensors had
+    meanwhile beside what they had before, and whether the file is the one that copies of the state give."""
+    from distmed.checkpoint.marker import data_file
+    from distmed.checkpoint.save import snapshot
+    from distmed.errors import UserError
+
+    if name != NVME:
+        # A pretrained base is named by its hash alone.
+        snapshot(engine, {"step": 2}, store_frozen=name != QLORA).write(folder)
+        return {}
+    gc.unfreeze()  # what `build_engine` froze is there too
+    before, held = live_bytes(), [0]
+    read: list[int] = []
+    swap_in = engine.optimizer._optimizer_states_and_gradient_swap_in
+
+    def watched(block: int) -> None:
+        swap_in(block)
+        read.append(block)
+        held.append(live_bytes() - before)
+
+    with mock.patch.object(engine.optimizer, "_optimizer_states_and_gradient_swap_in", watched):
+        taken = snapshot(engine, {"step": 2}, store_frozen=True)
+        # A write that fails leaves the engine as it was, for a second try and for the next steps.
+        folder.mkdir(parents=True)
+        (folder / f"{data_file(0, 1)}.partial").symlink_to("/dev/full")
+        with contextlib.suppress(UserError):
+            taken.write(folder)
+            raise AssertionError("a full disk took a checkpoint")
+        read.clear()
+        taken.write(folder)
+    dataclasses.replace(taken, tensors=taken.tensors | copies(engine)).write(folder.with_name("copied"))
+    files = [(each / data_file(0, 1)).read_bytes() for each in (folder, folder.with_name("copied"))]
+    return {"blocks_read": read, "held_bytes": max(held), "same_file": files[0] == files[1]}
+
+
+def copies(engine: Any) -> dict[str, Any]:
+    """Every slice of the optimizer's blocks by its key in a checkpoint."""
+    from distmed.checkpoint.slices import view
+
+    found = {}
+    for block in view(engine).blocks:
+        with block.open(False):
+            for kind, flat in {"master": block.tensor.view(-1), **block.state()}.items():
+                for piece in block.written:
+                    found[f"{kind}/{piece.name}"] = flat[piece.offset : piece.offset + piece.numel].clone()
+    return found
+
+
+def live_bytes() -> int:
+    """Of the memory of all tensors of this process."""
+    import torch
+
+    tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+    return sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}.values())
 
 
 def build(name: str, folder: Path, world_size: int) -> Any:
@@ -77,6 +138,8 @@ def build(name: str, folder: Path, world_size: int) -> Any:
         }
     )
     config = resolve_config(recipe, world_size=world_size, bf16=False, hidden_size=256, nvme_path=folder / "nvme")
+    if name == NVME:
+        config["zero_optimization"]["sub_group_size"] = 300_000
     model = load_model(recipe, folder / "model", [], [], config, torch.device("cpu"))
     return build_engine(model, recipe, config)
 

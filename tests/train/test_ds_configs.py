@@ -14,11 +14,11 @@ from distmed import shipped
 from distmed.model.builtin import make_tiny_llama, tiny_llama_config
 from distmed.train.abilities import has_libaio
 from tests.ranks import run_ranks
-from tests.train.ds_worker import QLORA
+from tests.train.ds_worker import NVME, QLORA
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 WORKER = Path(__file__).with_name("ds_worker.py")
-OFFLOADED = ["zero3_offload"] + (["zero3_nvme"] if has_libaio() else [])
+OFFLOADED = ["zero3_offload"] + ([NVME] if has_libaio() else [])
 PLAIN = ["zero1", "zero2", "zero3", "zero3_hpz"]
 PACKED = [QLORA] if importlib.util.find_spec("bitsandbytes") else []
 
@@ -51,7 +51,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, A
 
 def test_every_file_is_here() -> None:
     files = {path.stem for path in shipped.folder("ds_configs").glob("*.json")}
-    assert files == {*PLAIN, "zero3_offload", "zero3_nvme"}
+    assert files == {*PLAIN, "zero3_offload", NVME}
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *OFFLOADED, *PACKED])
@@ -67,8 +67,16 @@ def test_all_of_them_take_the_same_steps(name: str, seen: dict[str, list[dict[st
     assert seen[name][0]["losses"] == pytest.approx(seen["zero3"][0]["losses"], rel=1e-4)
 
 
-@pytest.mark.skipif("zero3_nvme" not in OFFLOADED, reason="libaio-dev is not installed")
+@pytest.mark.skipif(NVME not in OFFLOADED, reason="libaio-dev is not installed")
 def test_optimizer_state_lies_on_nvme(seen: dict[str, list[dict[str, Any]]]) -> None:
-    (worker,) = seen["zero3_nvme"]
+    (worker,) = seen[NVME]
     assert worker["swapped_bytes"] >= 12 * 2048 * 264
     assert worker["losses"] == pytest.approx(seen["zero3_offload"][0]["losses"], rel=1e-5)
+
+
+@pytest.mark.skipif(NVME not in OFFLOADED, reason="libaio-dev is not installed")
+def test_a_checkpoint_of_state_on_nvme_holds_no_copy_of_it(seen: dict[str, list[dict[str, Any]]]) -> None:
+    (worker,) = seen[NVME]
+    assert len(worker["blocks_read"]) == len(set(worker["blocks_read"])) > 3
+    assert worker["held_bytes"] < worker["swapped_bytes"] / 10
+    assert worker["same_file"]

@@ -1,4 +1,4 @@
-"""The end of saving: nothing that an upload met is lost."""
+"""Saving beside the loop: what it waits for, and that nothing which an upload met is lost."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import ray.train
 
+from distmed.checkpoint.save import HostMemory
 from distmed.errors import UserError
 from distmed.train.saver import Saver
+from distmed.train.state import RunState
 
 
 def test_the_last_upload_is_waited_for_and_its_failure_told() -> None:
@@ -31,9 +34,11 @@ def test_the_last_upload_is_waited_for_and_its_failure_told() -> None:
 class Taken:
     """A snapshot whose writing fails as the list of errors says, then works."""
 
-    def __init__(self, *errors: Exception) -> None:
+    def __init__(self, *errors: Exception, reads_engine: bool = False) -> None:
         self.errors = list(errors)
         self.tried = 0
+        self.reads_engine = reads_engine
+        self.copies: list[Any] = []
 
     def write(self, path: str, filesystem: Any) -> None:
         self.tried += 1
@@ -81,4 +86,30 @@ def test_a_storage_that_is_read_only_is_told_at_once(saver: Any) -> None:
     taken = Taken(OSError(errno.EROFS, "Read-only file system"))
     with pytest.raises(UserError, match="Read-only file system: /store/a"):
         saver._write(taken, WHERE, 40)
+    assert taken.tried == 1
+
+
+@pytest.mark.parametrize("on_nvme", [False, True])
+def test_the_loop_waits_for_the_upload_of_state_on_nvme_alone(
+    saver: Any, monkeypatch: pytest.MonkeyPatch, on_nvme: bool
+) -> None:
+    taken, later = Taken(reads_engine=on_nvme), []
+
+    def report(metrics: Any, checkpoint: Any, checkpoint_upload_mode: Any, checkpoint_upload_fn: Any, **_: Any) -> None:
+        if checkpoint_upload_mode == ray.train.CheckpointUploadMode.SYNC:
+            checkpoint_upload_fn(checkpoint, "")
+        else:
+            later.append(lambda: checkpoint_upload_fn(checkpoint, ""))
+
+    monkeypatch.setattr("distmed.train.saver.snapshot", lambda *_, **__: taken)
+    monkeypatch.setattr("distmed.train.saver.ray.train.report", report)
+    monkeypatch.setattr("distmed.train.saver.dist", SimpleNamespace(get_world_size=lambda: 2, get_rank=lambda: 1))
+    saver.job.recipe.model = SimpleNamespace(init="pretrained")
+    saver.engine, saver.model, saver.attempt, saver.last_step = None, {}, 0, 0
+    saver.uploads, saver.memory = [], HostMemory()
+    saver.save(RunState(step=40), SimpleNamespace(state=lambda k: {}))
+    assert taken.tried == (1 if on_nvme else 0)
+    for upload in later:
+        upload()
+    saver.finish()
     assert taken.tried == 1
