@@ -67,6 +67,15 @@ def test_offload_moves_bytes_from_the_device_to_the_host(shape: Make, setup: Mak
     assert on_nvme.host_total < offloaded.host_total
 
 
+def test_a_checkpoint_is_copied_to_the_host_but_for_state_on_nvme(shape: Make, setup: MakeSetup) -> None:
+    lora = shape(7 * BILLION, trainable=10**9)
+    for place, copied in {"none": 12 * 10**9 // 8, "cpu": 12 * 10**9 // 8, "nvme": 0}.items():
+        for stored, frozen in {False: 0, True: 2 * 6 * BILLION // 8}.items():
+            host = memory_of(lora, setup(offload_optimizer=place, store_frozen=stored)).host
+            # Of all eight workers of a host.
+            assert host.get("checkpoint in flight", 0) == 8 * (copied + frozen)
+
+
 def test_activations_grow_with_the_micro_batch_and_the_loss_does_not(shape: Make, setup: MakeSetup) -> None:
     model = shape(BILLION, saved=BILLION, peak=BILLION, vocabulary=128_000)
     one, four = (memory_of(model, setup(micro_batch=rows)).device for rows in (1, 4))
