@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from distmed.train.engine import start_process_group
+
 GLOBAL_BATCH = 12
 STEPS = 20
 
@@ -163,9 +165,7 @@ def run(job: dict[str, Any]) -> None:
 def main(jobs: str, rank: str, world_size: str, port: str) -> None:
     os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world_size, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     torch.set_num_threads(1)
-    import deepspeed
-
-    deepspeed.init_distributed(dist_backend="gloo", verbose=False)
+    start_process_group(torch.device("cpu"), timeout_s=300)
     for job in json.loads(Path(jobs).read_text()):
         random.seed(int(rank))
         run(job)

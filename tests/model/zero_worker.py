@@ -18,11 +18,12 @@ from typing import Any
 def main(jobs: str, rank: int, world_size: int, port: str, out: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    import deepspeed
     import torch
 
+    from distmed.train.engine import start_process_group
+
     torch.set_num_threads(1)
-    deepspeed.init_distributed(dist_backend="gloo", verbose=False)
+    start_process_group(torch.device("cpu"), timeout_s=300)
     seen = [run(recipe, stage, rank, world_size) for recipe, stage in json.loads(Path(jobs).read_text())]
     Path(out).write_text(json.dumps(seen))
 
