@@ -144,7 +144,7 @@ class Stream:
         micro, world = self.plan.micro_batch, self.world_size
         if not self.plan.packing:
             return by_length(counts_S, micro, world, self.passes)[self.rank]
-        lane_S, width_S = (np.array([(s.lane / s.lanes, 1 / s.lanes) for s in batch])).T
+        lane_S, width_S = np.array([(s.lane / s.lanes, 1 / s.lanes) for s in batch]).T
         mine = near_home(lane_S, width_S, world)[self.rank]
         return [mine[micro * p : micro * (p + 1)] for p in range(self.passes)]
 
