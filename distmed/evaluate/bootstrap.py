@@ -60,10 +60,9 @@ def bootstrapped(value: float, values_B: Floats, n: int, groups: int, **more: An
     return figure(value, n, method, min(low, value), max(high, value), **more)
 
 
-def mean(values_N: Floats, groups: Sequence[str]) -> Figure:
-    """The mean over cases, with its interval by their groups."""
+def mean(values_N: Floats, weights_BN: Floats, groups: int) -> Figure:
+    """The mean over cases, with its interval by the draws of their groups."""
     if not len(values_N):
         return undefined("undefined, n=0")
-    weights_BN = draws(groups)
     drawn_B = weights_BN @ values_N.astype(np.float32) / weights_BN.sum(axis=1)
-    return bootstrapped(float(values_N.mean()), drawn_B, len(values_N), len(set(groups)))
+    return bootstrapped(float(values_N.mean(dtype=np.float64)), drawn_B, len(values_N), groups)

@@ -171,8 +171,7 @@ def _abstention(scored: Diagnosed, learned: Learned | None, weights_BN: Weights,
     sets_NK = conformal_sets(probabilities_NK, limits.quantile)
     size_N = sets_NK.sum(axis=1)
     figures["conformal_coverage"] = proportion(int(sets_NK[np.arange(n), gold_N].sum()), n)
-    drawn_B = (weights_BN @ size_N.astype(np.float32)) / weights_BN.sum(axis=1)
-    figures["conformal_size"] = bootstrapped(float(size_N.mean()), drawn_B, n, groups)
+    figures["conformal_size"] = mean(size_N, weights_BN, groups)
     values = limits.to_dict()
     return {
         **figures,
@@ -242,7 +241,7 @@ def _out_of_set(scored: Diagnosed, learned: Learned | None, small_cells: bool) -
         {"label": label, "name": name, "n": n if n >= SMALLEST_CELL or small_cells else None}
         for (label, name), n in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
     ]
-    confidence_N = scored.confidence_N[out]
+    confidence_N, groups = scored.confidence_N[out], [scored.groups[n] for n in out.tolist()]
     limit = None if learned is None else learned.thresholds.risk_5
     if learned is None:
         abstained = undefined(NO_CALIBRATION)
@@ -252,7 +251,7 @@ def _out_of_set(scored: Diagnosed, learned: Learned | None, small_cells: bool) -
         "cases": len(out),
         "share": proportion(len(out), labelled),
         "labels": rows[:MOST_UNKNOWN],
-        "confidence": mean(confidence_N, [scored.groups[n] for n in out.tolist()]),
+        "confidence": mean(confidence_N, draws(groups), len(set(groups))),
         "abstained": abstained,
         "several": {
             "cases": len(several),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from distmed.cases.case import Case
-from distmed.evaluate.bootstrap import bootstrapped, draws
+from distmed.evaluate.bootstrap import draws, mean
 from distmed.evaluate.figure import proportion
 
 SEED = 1
@@ -51,16 +51,14 @@ def perturbed(
         truth, former = (np.array([of[n] for n in places], dtype=object) for of in (gold, before))
         right_before_N, right_after_N = former == truth, answers == truth
         groups = [cases[n].group for n in places]
-        weights_BN = draws(groups)
         change_N = right_after_N.astype(np.float32) - right_before_N.astype(np.float32)
-        drawn_B = (weights_BN @ change_N) / weights_BN.sum(axis=1)
         rows.append(
             {
                 "name": name,
                 "n": len(places),
                 "before": float(right_before_N.mean()),
                 "after": float(right_after_N.mean()),
-                "change": bootstrapped(float(change_N.mean(dtype=np.float64)), drawn_B, len(places), len(set(groups))),
+                "change": mean(change_N, draws(groups), len(set(groups))),
                 "flips": proportion(int((answers != former).sum()), len(places)),
             }
         )
