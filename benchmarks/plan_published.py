@@ -22,7 +22,7 @@ def shape_with(total: int, multiplied: int, layers: int, width: int) -> Shape:
     return Shape(
         name="published",
         total=total,
-        trainable=total,
+        trained=(total // layers,) * layers,
         multiplied=multiplied,
         multiplied_trainable=multiplied,
         head=0,

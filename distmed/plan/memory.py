@@ -117,8 +117,18 @@ def _step_copy(shape: Shape, setup: Setup) -> int:
     """The step wants its gradients once more: in fp32 beside bf16, or as one flat tensor, a sub-group at a time."""
     if setup.stage == 0 or setup.offload_optimizer != "none":
         return 0
-    share = shape.trainable // setup.workers
-    return 4 * (min(share, setup.sub_group) if setup.stage == 3 else share)
+    return 4 * (_largest_sub_group(shape, setup) if setup.stage == 3 else shape.trainable // setup.workers)
+
+
+def _largest_sub_group(shape: Shape, setup: Setup) -> int:
+    """Elements of one worker's share. A sub-group is full with the weight that crosses its size: one embedding may be more."""
+    largest = filled = 0
+    for weight in shape.trained:
+        filled += weight // setup.workers
+        largest = max(largest, filled)
+        if filled >= setup.sub_group:
+            filled = 0
+    return largest
 
 
 def _offloaded(shape: Shape, setup: Setup) -> dict[str, int]:
@@ -130,7 +140,7 @@ def _offloaded(shape: Shape, setup: Setup) -> dict[str, int]:
         found["gradients"] = (4 + size) * trained // workers
     elif setup.offload_optimizer == "nvme":
         # Five buffers of a sub-group's share: master, two moments, gradient, and one that is being written.
-        found["optimizer"] = 5 * 4 * min(trained // workers, setup.sub_group)
+        found["optimizer"] = 5 * 4 * _largest_sub_group(shape, setup)
         found["gradients"] = size * trained // workers
     if setup.offload_param == "cpu":
         found["weights"] = size * shape.total // workers

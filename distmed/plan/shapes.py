@@ -34,14 +34,15 @@ LABELS = 100
 class Shape:
     """Numbers of parameters, and bytes of activations of one sequence in the dtype of training.
 
-    `multiplied`: parameters that each token is multiplied with, forward; `largest_layer`: of the largest module of its
-    own; `block`: of one transformer layer. `packable`: of frozen linear layers, `largest_packable` of one of them.
-    `attention_width`: heads times head size. `saved`, `peak`: see `Traced`.
+    `trained`: of each trained weight, in the model's order. `multiplied`: parameters that each token is multiplied with,
+    forward; `largest_layer`: of the largest module of its own; `block`: of one transformer layer. `packable`: of frozen
+    linear layers, `largest_packable` of one of them. `attention_width`: heads times head size. `saved`, `peak`: see
+    `Traced`.
     """
 
     name: str
     total: int
-    trainable: int
+    trained: tuple[int, ...]
     multiplied: int
     multiplied_trainable: int
     head: int
@@ -56,6 +57,10 @@ class Shape:
     attention_width: int
     saved: int
     peak: int
+
+    @property
+    def trainable(self) -> int:
+        return sum(self.trained)
 
     @property
     def frozen(self) -> int:
@@ -119,7 +124,7 @@ def _measure(
     return Shape(
         name=config.model_type,
         total=sum(p.numel() for p in parameters.values()),
-        trainable=sum(p.numel() for p in parameters.values() if p.requires_grad),
+        trained=tuple(p.numel() for p in parameters.values() if p.requires_grad),
         multiplied=sum(p.numel() for p in matrices) + (head if tied else 0),
         multiplied_trainable=sum(p.numel() for p in matrices if p.requires_grad)
         + (head if tied and output.weight.requires_grad else 0),

@@ -38,13 +38,13 @@ def llama_8b(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shape() -> Callable[..., Shape]:
-    """A shape of `total` parameters, all trained, without activations or vocabulary."""
+    """A shape of `total` parameters in 32 layers, all trained, without activations or vocabulary."""
 
-    def make(total: int, **changes: Any) -> Shape:
+    def make(total: int, trainable: int | None = None, **changes: Any) -> Shape:
         values: dict[str, Any] = {
             "name": "any",
             "total": total,
-            "trainable": total,
+            "trained": ((total if trainable is None else trainable) // 32,) * 32,
             "multiplied": total,
             "multiplied_trainable": total,
             "head": 0,

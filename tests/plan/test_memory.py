@@ -67,6 +67,15 @@ def test_offload_moves_bytes_from_the_device_to_the_host(shape: Make, setup: Mak
     assert on_nvme.host_total < offloaded.host_total
 
 
+def test_buffers_for_nvme_hold_the_largest_sub_group(shape: Make, setup: MakeSetup) -> None:
+    """Sub-groups of 100 M are full with the weight that crosses it; an embedding of 300 M is one by itself."""
+    layers = shape(32 * 60 * 10**6)
+    with_embedding = shape(0, trained=(300 * 10**6, *layers.trained))
+    for model, largest in ((layers, 120), (with_embedding, 300)):
+        host = memory_of(model, setup(devices=1, offload_optimizer="nvme", sub_group=10**8)).host
+        assert host["optimizer"] == 5 * 4 * largest * 10**6
+
+
 def test_a_checkpoint_is_copied_to_the_host_but_for_state_on_nvme(shape: Make, setup: MakeSetup) -> None:
     lora = shape(7 * BILLION, trainable=10**9)
     for place, copied in {"none": 12 * 10**9 // 8, "cpu": 12 * 10**9 // 8, "nvme": 0}.items():
