@@ -48,10 +48,13 @@ class StepResult:
 def start_process_group(device: torch.device, timeout_s: float) -> None:
     """Hand the process group that Ray Train made to DeepSpeed, with an explicit timeout."""
     import deepspeed
+    from deepspeed.runtime import compiler
 
     # On a CPU DeepSpeed would compile a shared-memory all-reduce here, which inference uses and training never calls. If that
     # is killed it leaves a lock behind, for which every later run would wait without end.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # It also looks whether the optimizer is its Muon, whose functions load all of torch's compiler to be decorated: 1 s.
+    compiler.compile = lambda: compiler.dummy_decorator
     deepspeed.init_distributed(
         dist_backend="nccl" if device.type == "cuda" else "gloo",
         timeout=datetime.timedelta(seconds=timeout_s),
