@@ -37,6 +37,7 @@ def shape_with(total: int, multiplied: int, layers: int, width: int) -> Shape:
         attention_width=width,
         saved=0,
         peak=0,
+        kept=0,
     )
 
 

@@ -23,6 +23,8 @@ FRAGMENTATION = 0.06
 # The same of a process on a CPU host, as a share of what a micro-batch needs. Under stage 3 weights come and go among
 # activations.
 HEAP_FRAGMENTATION, HEAP_FRAGMENTATION_STAGE_3 = 0.1, 0.4
+# With adapters most of what a layer makes is gone before the next, and leaves holes: as a share of all its activations.
+HEAP_FRAGMENTATION_LORA = 1.7
 # A weight in 4 bits with its scales (model/quantize.py).
 NF4_BYTES = 4.13 / 8
 # Host memory that a GPU worker holds beside what is offloaded.
@@ -54,7 +56,8 @@ def memory_of(shape: Shape, setup: Setup) -> Memory:
     if setup.machine.device.is_cpu:
         beside = sum(size for part, size in working.items() if part != "buckets")
         share = HEAP_FRAGMENTATION_STAGE_3 if setup.stage == 3 else HEAP_FRAGMENTATION
-        working["fragmentation"] = int(share * beside)
+        lost = share * beside if setup.lora is None else HEAP_FRAGMENTATION_LORA * setup.rows * shape.kept
+        working["fragmentation"] = int(lost)
         if setup.stage == 3:
             # Little of what the heap keeps is of use to the step.
             moments = {"backward pass": _summed(working, step)}

@@ -37,7 +37,7 @@ class Shape:
     `trained`: of each trained weight, in the model's order. `multiplied`: parameters that each token is multiplied with,
     forward; `largest_layer`: of the largest module of its own; `block`: of one transformer layer. `packable`: of frozen
     linear layers, `largest_packable` of one of them. `attention_width`: heads times head size. `saved`, `peak`: see
-    `Traced`.
+    `Traced`; `kept`: what would be saved if nothing were recomputed.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Shape:
     attention_width: int
     saved: int
     peak: int
+    kept: int
 
     @property
     def trainable(self) -> int:
@@ -110,7 +111,16 @@ def _measure(
     dtype = torch.bfloat16 if bf16 else torch.float32
     layers = config.get_text_config().num_hidden_layers
     whole = _build(config, recipe, lora, dtype, layers)
-    one, two = (_activations(config, recipe, lora, dtype, min(n, layers), checkpointing, seq_len) for n in (1, 2))
+
+    def activations(recomputed: bool) -> Traced:
+        one, two = (_activations(config, recipe, lora, dtype, min(n, layers), recomputed, seq_len) for n in (1, 2))
+        saved, peak = (
+            first + (layers - 1) * max(second - first, 0)
+            for first, second in ((one.saved, two.saved), (one.peak, two.peak))
+        )
+        return Traced(saved, peak)
+
+    traced = activations(checkpointing)
     text = config.get_text_config()
     heads = text.num_attention_heads
     parameters = dict(whole.named_parameters())
@@ -138,8 +148,9 @@ def _measure(
         hidden=text.hidden_size,
         vocabulary=text.vocab_size if recipe.task == "generate" else 0,
         attention_width=heads * (getattr(text, "head_dim", None) or text.hidden_size // heads),
-        saved=one.saved + (layers - 1) * max(two.saved - one.saved, 0),
-        peak=one.peak + (layers - 1) * max(two.peak - one.peak, 0),
+        saved=traced.saved,
+        peak=traced.peak,
+        kept=activations(recomputed=False).saved if checkpointing else traced.saved,
     )
 
 

@@ -59,6 +59,7 @@ def shape() -> Callable[..., Shape]:
             "attention_width": 4096,
             "saved": 0,
             "peak": 0,
+            "kept": 0,
         }
         return Shape(**{**values, **changes})
 
