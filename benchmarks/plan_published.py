@@ -61,6 +61,7 @@ def setup_on(machine: Machine, stage: int, **changes: Any) -> Setup:
         "bucket": 0,
         "max_live": 10**9,
         "sub_group": 10**9,
+        "swap_buffers": 4,
         "store_frozen": False,
     }
     return Setup(**{**values, **changes})

@@ -142,9 +142,9 @@ def _offloaded(shape: Shape, setup: Setup) -> dict[str, int]:
         found["optimizer"] = (4 + 8) * trained // workers
         found["gradients"] = (4 + size) * trained // workers
     elif setup.offload_optimizer == "nvme":
-        # Five buffers of a sub-group's share: master, two moments, gradient, and one that is being written.
-        found["optimizer"] = 5 * 4 * _largest_sub_group(shape, setup)
-        found["gradients"] = size * trained // workers
+        found["optimizer"] = setup.swap_buffers * 4 * _largest_sub_group(shape, setup)
+        # All of them, and the one that is on its way to the disk in fp32.
+        found["gradients"] = (size * trained + 4 * max(shape.trained, default=0)) // workers
     if setup.offload_param == "cpu":
         found["weights"] = size * shape.total // workers
     return found

@@ -19,7 +19,8 @@ Place = Literal["none", "cpu", "nvme"]
 @dataclass(frozen=True)
 class Setup:
     """`micro_batch`: sequences a worker takes at once. `sharers`: workers that share the tokens of each. `overlap` to
-    `sub_group` are DeepSpeed's, in elements; 0 where not used."""
+    `sub_group` are DeepSpeed's, in elements; 0 where not used. `swap_buffers`: between optimizer and NVMe, each of the largest
+    sub-group."""
 
     machine: Machine
     stage: int
@@ -39,6 +40,7 @@ class Setup:
     bucket: int
     max_live: int
     sub_group: int
+    swap_buffers: int
     store_frozen: bool
 
     @property
@@ -105,5 +107,6 @@ def setup_of(recipe: Recipe, config: dict[str, Any], machine: Machine) -> Setup:
         bucket=int(zero.get("reduce_bucket_size", 500_000_000)),
         max_live=int(zero.get("stage3_max_live_parameters", 1_000_000_000)),
         sub_group=int(zero.get("sub_group_size", 1_000_000_000)),
+        swap_buffers=int(zero.get("offload_optimizer", {}).get("buffer_count", 4)),
         store_frozen=recipe.model.init == "random",
     )

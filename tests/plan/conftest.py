@@ -90,6 +90,7 @@ def setup() -> Callable[..., Setup]:
             "bucket": 1 << 24,
             "max_live": 10**9,
             "sub_group": 10**9,
+            "swap_buffers": 4,
             "store_frozen": False,
         }
         return Setup(**{**values, **changes})

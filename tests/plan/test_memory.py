@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from distmed.plan.devices import GIB, cpu_host
 from distmed.plan.memory import checkpoint_bytes, memory_of, model_states
 from distmed.plan.setup import Setup
 from distmed.plan.shapes import Shape
+from distmed.recipe import Lora
 
 BILLION = 10**9
 Make = Callable[..., Shape]
@@ -73,7 +75,8 @@ def test_buffers_for_nvme_hold_the_largest_sub_group(shape: Make, setup: MakeSet
     with_embedding = shape(0, trained=(300 * 10**6, *layers.trained))
     for model, largest in ((layers, 120), (with_embedding, 300)):
         host = memory_of(model, setup(devices=1, offload_optimizer="nvme", sub_group=10**8)).host
-        assert host["optimizer"] == 5 * 4 * largest * 10**6
+        assert host["optimizer"] == 4 * 4 * largest * 10**6
+        assert host["gradients"] == 2 * model.trainable + 4 * max(model.trained)
 
 
 def test_a_checkpoint_is_copied_to_the_host_but_for_state_on_nvme(shape: Make, setup: MakeSetup) -> None:
@@ -122,3 +125,14 @@ def test_activations_can_wait_in_host_memory(shape: Make, setup: MakeSetup) -> N
     # Of one of 32 layers, and what recomputing it takes.
     assert there.device["activations"] == 2 * BILLION
     assert there.host["activations"] == 8 * 32 * BILLION
+
+
+def test_on_a_cpu_host_adapters_leave_holes_in_the_heap(shape: Make, setup: MakeSetup) -> None:
+    """By all activations of a pass, also where most are recomputed; on a GPU the caching allocator's share is lost."""
+    recomputed = shape(BILLION, trainable=10**7, saved=10**8, peak=10**8, kept=BILLION)
+    machine = cpu_host(2, 16, 64 * GIB)
+    for lora, lost in ((Lora(), 1.7 * 2 * BILLION), (None, 0.4 * 2 * 10**8)):
+        host = memory_of(recomputed, setup(machine=machine, micro_batch=2, lora=lora, max_live=0)).device
+        assert host["fragmentation"] == pytest.approx(lost, rel=0.01)
+    gpu = memory_of(recomputed, setup(micro_batch=2, lora=Lora())).device
+    assert gpu["fragmentation"] < BILLION
