@@ -1,7 +1,7 @@
 """What a search is worth, and what it costs: `python benchmarks/tune.py simulated` and `… overhead RECIPE [key=value …]`.
 
 `simulated`: 50 seeds of a formula's learning curves; TPE + ASHA against random search at the same budget of steps, and ASHA
-against a full search. `overhead`: identical trials, one at a time, beside `distmed train` of the same recipe, alone. What is
+against a full search. `overhead`: `distmed train` alone and a search of two identical trials, one at a time, in turn. What is
 measured is printed, and kept beside this file under today's date.
 """
 
@@ -25,6 +25,7 @@ from distmed.recipe_file import load_recipe
 from tests.tune.simulated import STEPS, recipe_with, search
 
 SEEDS = 50
+ROUNDS = 3
 
 
 def simulated(file: Dated) -> None:
@@ -56,34 +57,35 @@ def simulated(file: Dated) -> None:
 
 
 def overhead(file: Dated, recipe: str, overrides: list[str]) -> None:
-    """Three identical trials, one at a time, between two runs of `train` alone, and a bare Ray Train worker beside them."""
+    """`distmed train` alone, a search of two identical trials, and a bare Ray Train worker, in turn."""
     values = load_recipe(recipe, overrides).model_dump(mode="json")
     values["train"] |= {"log_every": 1, "linear_floor": False}
     lr = values["optimizer"]["lr"]
-    same = {"space": {"optimizer.lr": {"choice": [lr]}}, "initial": [{"optimizer.lr": lr}] * 2}
-    block = {"trials": 3, "concurrency": 1, "scheduler": "none", "search": "random", **same}
+    same = {"space": {"optimizer.lr": {"choice": [lr]}}, "initial": [{"optimizer.lr": lr}]}
+    block = {"trials": 2, "concurrency": 1, "scheduler": "none", "search": "random", **same}
+    alone, trials, gaps, bare = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder) / "runs"
-        _run(folder, "train", {**values, "name": "before", "tune": None})
-        trials = [runs / "search" / "trials" / f"0000{number}" for number in range(3)]
-        firsts = _run(
-            folder, "tune", {**values, "name": "search", "tune": block, "data": {**values["data"], "test": []}}, trials
-        )
-        _run(folder, "train", {**values, "name": "after", "tune": None})
-        events = [json.loads(line) for line in (runs / "search" / "search.jsonl").read_text().splitlines()]
-        ends = [event["time"] for event in events if event["event"] == "end"]
-        alone = [_speed(runs / name) for name in ("before", "after")]
-        speeds = [_speed(trial) for trial in trials]
-    ratio = statistics.median(speeds) / statistics.median(alone)
-    started, imported = _bare_start()
-    gaps = [first - end for end, first in zip(ends, firsts[1:], strict=False)]
+        for turn in range(ROUNDS):
+            name = f"search-{turn}"
+            _run(folder, "train", {**values, "name": f"alone-{turn}", "tune": None})
+            alone.append(_speed(runs / f"alone-{turn}"))
+            both = [runs / name / "trials" / f"0000{number}" for number in range(2)]
+            searched = {**values, "name": name, "tune": block, "data": {**values["data"], "test": []}}
+            firsts = _run(folder, "tune", searched, both)
+            trials += [_speed(trial) for trial in both]
+            events = [json.loads(line) for line in (runs / name / "search.jsonl").read_text().splitlines()]
+            gaps.append(firsts[1] - next(event["time"] for event in events if event["event"] == "end"))
+            bare.append(_bare_start())
     file.table("what", "measured")
-    file.row("steps/s, `distmed train` alone, before and after", _listed(alone, 3))
-    file.row("steps/s, three trials", _listed(speeds, 3))
-    file.row("ratio of the medians", f"{ratio:.3f}")
+    file.row("steps/s, `distmed train` alone", _listed(alone, 3))
+    file.row("steps/s, two trials after each", _listed(trials, 3))
+    file.row("ratio of the medians", f"{statistics.median(trials) / statistics.median(alone):.3f}")
     file.row("s from the end of a trial to the end of the next one's first step", _listed(gaps, 1))
-    file.row("s from fit() of a bare worker to its loop, and with its imports", _listed([started, imported], 1))
-    file.row("s beyond a bare worker", _listed([gap - started for gap in gaps], 1))
+    file.row("s from fit() of a bare worker to its loop", _listed([started for started, _ in bare], 1))
+    file.row("the same, with its imports", _listed([imported for _, imported in bare], 1))
+    beyond = [gap - started for gap, (started, _) in zip(gaps, bare, strict=True)]
+    file.row("s beyond a bare worker, median", f"{_listed(beyond, 1)}: {statistics.median(beyond):.1f}")
 
 
 def _listed(values: list[float], digits: int) -> str:
