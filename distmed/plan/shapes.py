@@ -37,7 +37,7 @@ class Shape:
     `trained`: of each trained weight, in the model's order. `multiplied`: parameters that each token is multiplied with,
     forward; `largest_layer`: of the largest module of its own; `block`: of one transformer layer. `packable`: of frozen
     linear layers, `largest_packable` of one of them. `attention_width`: heads times head size. `saved`, `peak`: see
-    `Traced`; `kept`: what would be saved if nothing were recomputed.
+    `Traced`; `kept`: with adapters, what would be saved if nothing were recomputed.
     """
 
     name: str
@@ -114,11 +114,7 @@ def _measure(
 
     def activations(recomputed: bool) -> Traced:
         one, two = (_activations(config, recipe, lora, dtype, min(n, layers), recomputed, seq_len) for n in (1, 2))
-        saved, peak = (
-            first + (layers - 1) * max(second - first, 0)
-            for first, second in ((one.saved, two.saved), (one.peak, two.peak))
-        )
-        return Traced(saved, peak)
+        return Traced(_of_all(layers, one.saved, two.saved), _of_all(layers, one.peak, two.peak))
 
     traced = activations(checkpointing)
     text = config.get_text_config()
@@ -150,8 +146,13 @@ def _measure(
         attention_width=heads * (getattr(text, "head_dim", None) or text.hidden_size // heads),
         saved=traced.saved,
         peak=traced.peak,
-        kept=activations(recomputed=False).saved if checkpointing else traced.saved,
+        kept=activations(recomputed=False).saved if checkpointing and lora is not None else traced.saved,
     )
+
+
+def _of_all(layers: int, one: int, two: int) -> int:
+    """Bytes of all layers, from those of a model with one and with two."""
+    return one + (layers - 1) * max(two - one, 0)
 
 
 def _block(model: Diagnoser, layers: int) -> int:
