@@ -26,6 +26,12 @@ GIB = 2**30
 ROOT = Path(__file__).parent.parent
 ROUNDS = 3
 SHARD_GB = "0.5"
+# A process begins with the peak of the one that started it: a small one stands between.
+MEASURED = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 def main(shapes: list[str]) -> None:
@@ -92,16 +98,15 @@ def save_both(case: Case, folder: Path) -> tuple[Path, Path]:
 
 def timed(words: list[str], folder: Path) -> tuple[float, float]:
     """Seconds and the peak of resident memory in GiB of one Python process."""
-    log = folder / "out.txt"
     started = time.perf_counter()
-    with log.open("w") as told:
-        process = subprocess.Popen(
-            [sys.executable, *words], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=told, stderr=told
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{' '.join(words)}: {log.read_text()[-2000:]}")
-    return time.perf_counter() - started, usage.ru_maxrss * 1024 / GIB
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", MEASURED, sys.executable, *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}: {done.stderr[-2000:]}")
+    return seconds, int(done.stdout.splitlines()[-1]) * 1024 / GIB
 
 
 def read(folder: Path) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -153,12 +154,15 @@ def _entry(output: Output) -> Entry:
 
 
 def _write_shards(folder: Path, shards: list[list[Output]], checkpoint_name: str) -> None:
-    weight_map: dict[str, str] = {}
-    total = 0
-    for number, shard in enumerate(shards, 1):
-        name = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        total += _write_file(folder / name, shard, checkpoint_name)
-        weight_map |= {output.name: name for output in shard}
+    several = len(shards) > 1
+    names = [
+        f"model-{number:05d}-of-{len(shards):05d}.safetensors" if several else "model.safetensors"
+        for number in range(1, len(shards) + 1)
+    ]
+    # Two at once: while one is synced, the tensors of the next are made.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        total = sum(pool.map(lambda name, shard: _write_file(folder / name, shard, checkpoint_name), names, shards))
+    weight_map = {output.name: name for name, shard in zip(names, shards, strict=True) for output in shard}
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,15 @@ def is_complete(folder: str | Path | Storage, filesystem: Any = None) -> bool:
 
 
 def verify(folder: str | Path | Storage, filesystem: Any = None) -> str | None:
-    """Read every byte against its hash; what is wrong, or None. One process reads the whole checkpoint."""
+    """Read every byte against its hash; what is wrong, or None. One process reads the whole checkpoint, several files
+    at once."""
     where = Storage.at(folder, filesystem)
     wrong = why_incomplete(where)
     if wrong:
         return wrong
     markers = read_markers(where, world_size_of(list(where.children())) or 0)
-    return next((wrong for marker in markers if (wrong := verify_rank(where, marker))), None)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return next((wrong for wrong in pool.map(lambda marker: verify_rank(where, marker), markers) if wrong), None)
 
 
 def verify_rank(where: Storage, marker: Marker) -> str | None:

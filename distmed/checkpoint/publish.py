@@ -14,7 +14,7 @@ from distmed.checkpoint.folder import newest_complete, parse, why_incomplete
 from distmed.checkpoint.read import Checkpoint
 from distmed.checkpoint.weights import without_wrapper
 from distmed.errors import UserError
-from distmed.model.load import load_tokenizer
+from distmed.model.load import is_whole_tokenizer, load_tokenizer
 from distmed.model.lora import ALL_LINEAR
 
 
@@ -70,7 +70,8 @@ def export_checkpoint(
 
 
 def _describe(folder: Path, base: Path, checkpoint: str | Path, state: dict[str, Any]) -> None:
-    load_tokenizer(base).save_pretrained(str(folder))
+    if not is_whole_tokenizer(base):
+        load_tokenizer(base).save_pretrained(str(folder))
     text = None if "://" in str(checkpoint) else card_of_checkpoint(Path(checkpoint), state)
     if text is not None:
         (folder / "README.md").write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ class Wanted(NamedTuple):
 
 
 class Checkpoint:
-    """The markers are read at once, a rank's file only when a range in it is wanted.
+    """The markers are read at once, a rank's file only when a range in it is wanted. Several threads may read.
 
     Raises CorruptCheckpointError for a missing or damaged marker, a short file, or a range that no rank wrote.
     """
@@ -45,6 +46,7 @@ class Checkpoint:
         self.world_size = world_size
         self.markers = read_markers(self.folder, world_size)
         self._files: dict[int, TensorFile] = {}
+        self._opening = Lock()
         self._pieces: dict[str, list[tuple[int, int, int]]] = {}
         for marker in self.markers:
             for name, (start, stop) in marker.ranges.items():
@@ -107,9 +109,10 @@ class Checkpoint:
         return parts
 
     def _file(self, rank: int) -> TensorFile:
-        if rank not in self._files:
-            self._files[rank] = TensorFile(self.folder / data_file(rank, self.world_size))
-        return self._files[rank]
+        with self._opening:
+            if rank not in self._files:
+                self._files[rank] = TensorFile(self.folder / data_file(rank, self.world_size))
+            return self._files[rank]
 
 
 def whole(checkpoint: Checkpoint, kind: str, name: str) -> Tensor:

@@ -6,6 +6,7 @@ made or read, so that no worker ever holds the whole model. Fresh ones follow fr
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,16 @@ def load_tokenizer(folder: str | Path, *, trust_remote_code: bool = False) -> Pr
         spare = [token for token in (*SPARE_TOKENS, tokenizer.bos_token, *known) if token in known]
         tokenizer.pad_token = next(token for token in spare if token != tokenizer.eos_token)
     return tokenizer
+
+
+def is_whole_tokenizer(folder: Path) -> bool:
+    """Whether the folder's files have all that `load_tokenizer` would add, so that they serve as they are."""
+    config = folder / "tokenizer_config.json"
+    if not config.is_file() or (folder / "additional_chat_templates").exists():
+        return False
+    known = json.loads(config.read_text(encoding="utf-8"))
+    has_template = bool(known.get("chat_template")) or (folder / "chat_template.jinja").is_file()
+    return has_template and known.get("pad_token") not in (None, known.get("eos_token"))
 
 
 def load_model(

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from distmed.errors import UserError
 from distmed.model.diagnoser import Diagnoser
-from distmed.model.load import load_model, load_tokenizer
+from distmed.model.load import is_whole_tokenizer, load_model, load_tokenizer
 from distmed.recipe import Recipe
 
 LABELS = ["OMIM:1", "OMIM:2", "OMIM:3"]
@@ -130,3 +130,16 @@ def test_padding_is_never_the_token_that_ends_a_case(tiny_llama: Path, tmp_path:
     assert ours.pad_token_id != ours.eos_token_id
     assert ours.chat_template is not None
     assert len(ours) == len(tokenizer)
+
+
+def test_a_tokenizer_that_lacks_something_does_not_serve_as_it_is(tiny_llama: Path, tmp_path: Path) -> None:
+    files = str(tiny_llama / "tokenizer.json")
+    for number, lack in enumerate(({"pad_token": None}, {"pad_token": "<|eos|>"}, {"pad_token": "<|pad|>"})):
+        folder = tmp_path / str(number)
+        tokenizer = PreTrainedTokenizerFast(tokenizer_file=files, eos_token="<|eos|>", **lack)
+        if number < 2:
+            tokenizer.chat_template = "{{ messages }}"
+        tokenizer.save_pretrained(folder)
+        assert not is_whole_tokenizer(folder), lack
+        load_tokenizer(folder).save_pretrained(folder)
+        assert is_whole_tokenizer(folder), lack
