@@ -153,6 +153,9 @@ class Lab:
             etc = Path("/etc/netns") / host.name
             etc.mkdir(parents=True, exist_ok=True)
             (etc / "hosts").write_text(f"127.0.0.1 localhost\n{OUTSIDE} {os.uname().nodename}\n{names}")
+            # No name server, rather than one out of reach: gloo asks for the names of IPv4 addresses mapped to IPv6, which
+            # `hosts` does not answer, and would wait for 10 s at each start.
+            (etc / "resolv.conf").write_text("")
             inside = ["ip", "-n", host.name]
             run("ip", "netns", "add", host.name)
             run("ip", "link", "add", host.link, "type", "veth", "peer", "name", "eth0", "netns", host.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +37,7 @@ class PollError(Exception):
 )
 def test_a_worker_that_died_is_found_behind_the_errors_of_its_peers(
     monkeypatch: pytest.MonkeyPatch,
+    listening: int,
     errors: dict[int, Exception],
     answers: dict[int, str],
     died: list[int],
@@ -49,12 +52,75 @@ def test_a_worker_that_died_is_found_behind_the_errors_of_its_peers(
         return answers
 
     monkeypatch.setattr(stall, "on_hosts", on_hosts)
-    ray = SimpleNamespace(get=lambda answer: answer, nodes=lambda: [{"NodeID": "b", "Alive": True}])
+    monkeypatch.setattr(failures, "ray", FakeRay([host("b", listening)]))
+    Failures(logbook(told)).after_exception(None, errors)
+    ((_, blamed, lost),) = told
+    assert (blamed, lost, seen) == (died, [], asked)
+
+
+def test_a_host_where_nobody_listens_is_lost_and_ray_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, listening: int
+) -> None:
+    told: list[Any] = []
+    ray = FakeRay([host("a", listening), host("b", closed_port())], dies_after=5)
     monkeypatch.setattr(failures, "ray", ray)
-    logbook = SimpleNamespace(
+    monkeypatch.setattr(stall, "on_hosts", lambda places, do, within_s: dict.fromkeys(places, stall.LIVES))
+    Failures(logbook(told)).after_exception(None, {0: RuntimeError("Connection reset by peer")})
+    ((_, blamed, lost),) = told
+    assert (blamed, lost) == ([1], ["b"])
+    assert not ray.hosts[1]["Alive"]
+    assert ray.recomputed == [False], "the elastic policy looks again once the host is known to be dead, not before"
+
+
+def test_a_host_that_comes_back_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures, "ray", FakeRay([host("b", closed_port())]))
+    answers = iter([{"b"}, set()])
+    monkeypatch.setattr(failures, "unreachable", lambda: next(answers))
+    failures.wait_until_known({"b"})
+    assert next(answers, None) is None
+
+
+class FakeRay:
+    """Hosts, of which the last one is known to be dead after it was asked for so often."""
+
+    def __init__(self, hosts: list[dict[str, Any]], dies_after: int = -1) -> None:
+        self.hosts, self._left = hosts, dies_after
+        self.recomputed: list[bool] = []
+
+    def nodes(self) -> list[dict[str, Any]]:
+        self._left -= 1
+        if self._left == 0:
+            self.hosts[-1]["Alive"] = False
+        return self.hosts
+
+    def get(self, answer: Any) -> Any:
+        return answer
+
+    def get_actor(self, name: str, namespace: str) -> Any:
+        def remote(requester: str, *, recompute: bool) -> None:
+            self.recomputed.append(self.hosts[-1]["Alive"])
+
+        return SimpleNamespace(get_reserved_resources=SimpleNamespace(remote=remote))
+
+
+def logbook(told: list[Any]) -> Any:
+    return SimpleNamespace(
         whereabouts=SimpleNamespace(remote=lambda: PLACES),
         workers_failed=SimpleNamespace(remote=lambda *words: told.append(words)),
     )
-    Failures(logbook).after_exception(None, errors)
-    ((_, blamed, lost),) = told
-    assert (blamed, lost, seen) == (died, [], asked)
+
+
+def host(name: str, port: int) -> dict[str, Any]:
+    return {"NodeID": name, "Alive": True, "NodeManagerAddress": "127.0.0.1", "NodeManagerPort": port}
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """A port where somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield int(server.getsockname()[1])
