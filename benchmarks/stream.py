@@ -5,7 +5,7 @@
 
 prints the table and writes it as a dated file. mosaicml-streaming needs an environment of its own (`pip install
 mosaicml-streaming tokenizers`). Figures are kept in the work folder: --only measures some checks again, the table shows all.
-Speed is tokens a second of CPU time on one core, medians over rounds in the order A B C A B C: a busy machine changes little.
+Speed is tokens a second of CPU time on one core, in turns of half a second: a busy machine changes little, nor one that drifts.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import datetime
 import json
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import stream_checks
 import stream_data
+from stream_slices import Slice, in_turn
 
 HERE = Path(__file__).parent
 CHECKS = {
@@ -58,7 +57,7 @@ def main() -> None:
             else:
                 arguments = [] if check == "scale" else [str(options.work), name]
                 found = stream_checks.in_own_process(check, *arguments)
-            print(check, name, found, file=sys.stderr, flush=True)
+            print(check, name, "measured", file=sys.stderr, flush=True)
             kept.write_text(json.dumps({**_figures(kept), f"{check}/{name}": found}, indent=1))
     text = _report(_figures(kept), options)
     print(text)
@@ -70,23 +69,29 @@ def _figures(kept: Path) -> dict[str, Any]:
     return dict(json.loads(kept.read_text())) if kept.exists() else {}
 
 
-def _speed(options: argparse.Namespace, name: str) -> dict[str, list[dict[str, float]]]:
-    rates: dict[str, list[dict[str, float]]] = {path: [] for path in PATHS}
-    paths = [path for path in PATHS if path != "mosaic" or options.mosaic_python]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    for _ in range(options.rounds):
-        for path in paths:
-            seconds = str(options.seconds)
-            if path == "mosaic":
-                weights = [str(weight) for weight in stream_data.WEIGHTS[name]]
-                command = [options.mosaic_python, str(HERE / "stream_mosaic.py"), str(options.work), name, seconds]
-                command += weights
-            else:
-                command = [sys.executable, str(HERE / "stream_speed.py"), path, str(options.work), name, seconds]
-            result = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
-            rates[path].append(json.loads(result.stdout.splitlines()[-1]))
-            print(name, path, rates[path][-1], file=sys.stderr, flush=True)
-    return {path: runs for path, runs in rates.items() if runs}
+def _speed(options: argparse.Namespace, name: str) -> dict[str, list[Slice]]:
+    commands = {
+        path: [sys.executable, str(HERE / "stream_speed.py"), path, str(options.work), name]
+        for path in PATHS
+        if path != "mosaic"
+    }
+    if options.mosaic_python:
+        weights = [str(weight) for weight in stream_data.WEIGHTS[name]]
+        mosaic = [options.mosaic_python, str(HERE / "stream_mosaic.py"), str(options.work), name, *weights]
+        commands["mosaic"] = mosaic
+    return in_turn(commands, options.rounds, options.seconds)
+
+
+def _rate(slices: list[Slice]) -> float:
+    """Tokens a second of CPU time over all slices: a stream works in bursts, so single ones say little."""
+    return sum(each["tokens"] for each in slices) / sum(each["cpu_s"] for each in slices)
+
+
+def _ratios(ours: list[Slice], theirs: list[Slice]) -> list[float]:
+    """Of all slices, then of each third of them."""
+    third = len(ours) // 3
+    parts = [slice(0, len(ours)), *(slice(at, at + third) for at in range(0, 3 * third, third))]
+    return [_rate(ours[part]) / _rate(theirs[part]) for part in parts]
 
 
 def _report(figures: dict[str, Any], options: argparse.Namespace) -> str:
@@ -97,17 +102,17 @@ def _report(figures: dict[str, Any], options: argparse.Namespace) -> str:
         if (found := figures.get(f"{check}/{name}"))
     ]
     for name in stream_data.SHARES:
-        rates = {
-            path: median(run["tokens"] / run["cpu_s"] for run in runs)
-            for path, runs in figures.get(f"speed/{name}", {}).items()
-        }
+        slices: dict[str, list[Slice]] = figures.get(f"speed/{name}", {})
         for what, beside, least in GOALS:
-            if what in rates and beside in rates:
-                ratio = rates[what] / rates[beside]
-                said = f"{ratio:.2f} times ({rates[what]:,.0f} and {rates[beside]:,.0f} tokens/s)"
+            if what in slices and beside in slices:
+                ratio, *thirds = _ratios(slices[what], slices[beside])
+                said = (
+                    f"{ratio:.2f} times ({_rate(slices[what]):,.0f} and {_rate(slices[beside]):,.0f} tokens/s; "
+                    f"thirds {', '.join(f'{each:.2f}' for each in thirds)})"
+                )
                 rows.append((f"fast: {what} / {beside}", f"at least {least:.2g} times", name, said, ratio >= least))
-        if "counting" in rates:
-            rows.append(("the counting pass", "timed apart", name, f"{rates['counting']:,.0f} tokens/s", True))
+        if "counting" in slices:
+            rows.append(("the counting pass", "timed apart", name, f"{_rate(slices['counting']):,.0f} tokens/s", True))
     lines = [
         "# The stream: what must hold, measured",
         "",
@@ -117,8 +122,9 @@ def _report(figures: dict[str, Any], options: argparse.Namespace) -> str:
         f"    python benchmarks/stream.py --work WORK --rows {options.rows} --medquad medquad.jsonl --phenopackets train.jsonl "
         "--mosaic-python PYTHON --out benchmarks",
         "",
-        "Speed: tokens a second of CPU time, one core, medians. `floor`: bare pyarrow + tokenizers, in order. `ours`: mixture,",
-        "shuffle, tokenise, pack, tensors. `cached`: the same from kept ids. The others as their documentation has it.",
+        "Speed: tokens a second of CPU time, one core, in turns of half a second. `floor`: bare pyarrow + tokenizers, in",
+        "order. `ours`: mixture, shuffle, tokenise, pack, tensors. `cached`: the same from kept ids. The others as their",
+        "documentation has it. Ratios of all turns, then of each third of them.",
         "",
         "| promise | goal | data | measured | holds |",
         "| --- | --- | --- | --- | --- |",
@@ -148,8 +154,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--medquad", type=Path)
     parser.add_argument("--phenopackets", type=Path)
     parser.add_argument("--mosaic-python")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of CPU time, for each speed")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of CPU time, for each turn")
     parser.add_argument("--only", nargs="*", choices=[*CHECKS, "speed"])
     parser.add_argument("--out", type=Path)
     return parser.parse_args()

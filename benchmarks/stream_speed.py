@@ -1,58 +1,28 @@
 """One way to read, tokenise and mix a data set, measured on one core: started by benchmarks/stream.py in a process of its own.
 
-    python benchmarks/stream_speed.py PATH WORK DATASET SECONDS
+    python benchmarks/stream_speed.py PATH WORK DATASET
 
-prints one line of JSON: tokens, wall seconds, seconds of the CPU (all threads), after a warm-up.
+works a slice for each line of input, and prints its tokens and seconds of CPU (stream_slices.py).
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import stream_data
+from stream_slices import serve
 
-WARM_UP_S = 2.0
 SHUFFLE_BUFFER = 10_000
 BATCH = 100
-"""Of `map`: larger ones are no faster, and a measurement must not end within one."""
+"""Of `map`: larger ones are no faster, and a slice must not end within one."""
 
 
 def main() -> None:
-    path, work, name, seconds = sys.argv[1], Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    print(json.dumps(measure(PATHS[path](work, name), seconds)), flush=True)
-    os._exit(0)  # an interleaved stream of `datasets` takes seconds to close
-
-
-def measure(counts: Iterator[int], seconds: float) -> dict[str, float]:
-    """Tokens of a stream from its warm-up on, for so many seconds of the CPU or to its end."""
-    setup = time.process_time()
-    tokens, first = 0, 0.0
-    started: tuple[float, float] | None = None
-    for count in counts:
-        cpu = time.process_time()
-        first = first or cpu - setup
-        if started is None:
-            # A short stream is measured from its first item on.
-            if cpu - setup - first >= WARM_UP_S:
-                started, tokens = (time.perf_counter(), cpu), 0
-                continue
-        elif cpu - started[1] >= seconds:
-            break
-        tokens += count
-    if started is None:
-        raise SystemExit("the stream ended within the warm-up")
-    return {
-        "tokens": tokens,
-        "wall_s": time.perf_counter() - started[0],
-        "cpu_s": time.process_time() - started[1],
-        "first_s": first,
-    }
+    path, work, name = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    serve(PATHS[path](work, name))
 
 
 def floor(work: Path, name: str) -> Iterator[int]:
@@ -89,8 +59,9 @@ def _steps(work: Path, name: str, keep: str) -> Iterator[int]:
 
     plan = stream_data.plan(work, name, weighted=True, data={"token_cache": keep}, train={"max_steps": 3000})
     stream = Stream(plan, stream_data.tokenizer(work), 0, 1)
-    for step in stream.steps(0, prefetch=False):
-        yield step.tokens
+    while True:
+        for step in stream.steps(0, prefetch=False):
+            yield step.tokens
 
 
 def counting(work: Path, name: str) -> Iterator[int]:
@@ -130,8 +101,9 @@ def datasets(work: Path, name: str) -> Iterator[int]:
         batch_size=BATCH,
         remove_columns=["text"],
     )
-    for row in encoded:
-        yield len(row["input_ids"])
+    while True:
+        for row in encoded:
+            yield len(row["input_ids"])
 
 
 PATHS = {"floor": floor, "ours": ours, "cached": cached, "counting": counting, "datasets": datasets}

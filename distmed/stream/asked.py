@@ -1,12 +1,13 @@
 """A row group unpacked so that any of its rows is at hand: what a prompt depends on, and nothing else.
 
-An Arrow table flows in, `Asked`s flow out by their place. Taking rows out of Arrow tables piece by piece costs as much as a
+An Arrow table flows in, its `Asked`s flow out. Taking rows out of Arrow tables piece by piece costs as much as a
 third of their tokenising. Strings that come again (findings, label names) are held once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import pairwise, repeat
 from typing import Any
 
 import pyarrow as pa
@@ -16,54 +17,28 @@ from distmed.cases.case import Asked
 COLUMNS = Asked._fields
 
 
-class AskedRows:
-    """The rows of a table with at least `COLUMNS`."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self._ids, self._texts = (_values(_chunk(table, name)) for name in ("id", "text"))
-        self._kinds, self._sexes, self._ages, self._names = (
-            _shared(_chunk(table, name)) for name in ("kind", "sex", "age_years", "label_name")
-        )
-        self._findings, self._excluded, self._options, self._messages = (
-            _Lists(_chunk(table, name)).at for name in ("findings", "excluded", "options", "messages")
-        )
-
-    def at(self, i: int) -> Asked:
-        return Asked(
-            self._ids[i],
-            self._kinds[i],
-            self._texts[i],
-            self._findings(i),
-            self._excluded(i),
-            self._sexes[i],
-            self._ages[i],
-            self._names[i],
-            self._options(i),
-            self._messages(i),
-        )
+def asked_rows(table: pa.Table) -> list[Asked]:
+    """All rows of a table with at least `COLUMNS`."""
+    ids, texts = (_values(_chunk(table, name)) for name in ("id", "text"))
+    kinds, sexes, ages, names = (_shared(_chunk(table, name)) for name in ("kind", "sex", "age_years", "label_name"))
+    findings, excluded, options, messages = (
+        _lists(_chunk(table, name)) for name in ("findings", "excluded", "options", "messages")
+    )
+    return list(map(Asked, ids, kinds, texts, findings, excluded, sexes, ages, names, options, messages))
 
 
-class _Lists:
-    """A column of lists: all items in a row, and where each list begins."""
-
-    def __init__(self, column: Any) -> None:
-        items = column.flatten()
-        self._starts = column.offsets.to_numpy().tolist()
-        first = self._starts[0]
-        self._starts = [start - first for start in self._starts]
-        if pa.types.is_struct(items.type):  # messages
-            self._items: list[Any] = list(
-                zip(*(_shared(items.field(name)) for name in ("role", "content")), strict=True)
-            )
-        else:
-            self._items = _shared(items)
-        self.at = self._slice if self._items else self._nothing
-
-    def _slice(self, i: int) -> Sequence[Any]:
-        return self._items[self._starts[i] : self._starts[i + 1]]
-
-    def _nothing(self, i: int) -> Sequence[Any]:
-        return ()
+def _lists(column: Any) -> Iterable[tuple[Any, ...]]:
+    """The lists of a column, equal items held once."""
+    items = column.flatten()
+    if not len(items):
+        return repeat((), len(column))
+    bounds = column.offsets.to_numpy()
+    bounds = (bounds - bounds[0]).tolist()
+    if pa.types.is_struct(items.type):  # messages
+        held: tuple[Any, ...] = tuple(zip(*(_shared(items.field(name)) for name in ("role", "content")), strict=True))
+    else:
+        held = tuple(_shared(items))
+    return [held[start:stop] for start, stop in pairwise(bounds)]
 
 
 def _chunk(table: pa.Table, name: str) -> Any:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from distmed.cases.case import Asked
 from distmed.errors import UserError
 from distmed.prepare.manifest import Manifest
-from distmed.stream.asked import COLUMNS, AskedRows
+from distmed.stream.asked import COLUMNS, asked_rows
 from distmed.stream.encode import Encode
 from distmed.stream.pools import Pool, pool
 from distmed.stream.rows import RowGroups
@@ -181,8 +181,7 @@ def count_group(encode: Encode, task: Task) -> list[Block] | str:
         if task.skip:
             return error.message
         raise
-    rows = AskedRows(table)
-    cases = [rows.at(i) for i in range(table.num_rows)]
+    cases = asked_rows(table)
     return [_block(encode, cases, epoch, task.train) for epoch in task.epochs]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distmed.cases.case import Asked
 from distmed.errors import UserError
-from distmed.stream.asked import COLUMNS, AskedRows
+from distmed.stream.asked import COLUMNS, asked_rows
 from distmed.stream.encode import Encode
 from distmed.stream.plan import StreamPlan
 from distmed.stream.rows import RowGroups
@@ -32,7 +32,7 @@ class IdReader:
         self._encode = encode
         self._kept = kept
         self._rows = RowGroups()
-        self._tables: OrderedDict[int, AskedRows] = OrderedDict()
+        self._tables: OrderedDict[int, list[Asked]] = OrderedDict()
         sizes = [group_rows(plan, s) for s in range(len(plan.manifests))]
         self._starts_G = np.cumsum(np.concatenate(sizes)) - np.concatenate(sizes)
         self._first_group_S = np.cumsum([len(size) for size in sizes]) - [len(size) for size in sizes]
@@ -59,9 +59,9 @@ class IdReader:
         group_N = np.searchsorted(self._starts_G, cases_N, side="right") - 1
         row_N = cases_N - self._starts_G[group_N]
         tables = {group: self._rows_of(group) for group in np.unique(group_N).tolist()}
-        return (tables[group].at(row) for group, row in zip(group_N.tolist(), row_N.tolist(), strict=True))
+        return (tables[group][row] for group, row in zip(group_N.tolist(), row_N.tolist(), strict=True))
 
-    def _rows_of(self, group: int) -> AskedRows:
+    def _rows_of(self, group: int) -> list[Asked]:
         if group not in self._tables:
             while len(self._tables) >= self._kept:
                 self._tables.popitem(last=False)
@@ -70,7 +70,7 @@ class IdReader:
             shards = self._first_group_of_shards[s]
             shard = int(np.searchsorted(shards, local, side="right")) - 1
             place = (self._plan.manifests[s], shard, local - int(shards[shard]))
-            self._tables[group] = AskedRows(self._rows.read(*place, columns=COLUMNS))
+            self._tables[group] = asked_rows(self._rows.read(*place, columns=COLUMNS))
             self.reads += 1
         self._tables.move_to_end(group)
         return self._tables[group]
