@@ -6,6 +6,7 @@ storage are removed.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -21,6 +22,7 @@ from typing import Literal
 from distmed.errors import UserError, one_of
 
 CLOCKS_S = 1.0
+NAMES_S = 2.0
 DISK_WARN = 50 * 2**30
 SHM_WARN = 2 * 2**30
 RAY_PORTS = {6379: "Ray's head", 8265: "Ray's dashboard"}
@@ -39,7 +41,7 @@ class Finding:
 
 def examine(storage: str | None = None) -> Iterator[Finding]:
     """All checks, those of this machine first; `storage` is where checkpoints shall lie (None: this folder)."""
-    for check in (_python, _packages, _gpus, _nccl, _interfaces, _memory, _ports, _slurm):
+    for check in (_python, _packages, _gpus, _nccl, _interfaces, _names, _memory, _ports, _slurm):
         yield from _guarded(check)
     yield from _guarded(lambda: _disk(storage))
     yield from _guarded(lambda: _ray(storage))
@@ -133,6 +135,20 @@ def _interfaces() -> Iterator[Finding]:
             yield Finding(
                 "fail", "interfaces", f"{variable}={wanted} is no interface that is up", f"use one of {listed}"
             )
+
+
+def _names() -> Iterator[Finding]:
+    """gloo asks for the name behind an IPv4 address in IPv6 form, which /etc/hosts does not answer, at each of its starts."""
+    from ray.util import get_node_ip_address
+
+    address = get_node_ip_address()
+    began = time.monotonic()
+    with contextlib.suppress(OSError):
+        socket.getnameinfo((f"::ffff:{address}", 0), 0)
+    took = time.monotonic() - began
+    late = took > NAMES_S
+    todo = "let /etc/resolv.conf name a server that answers, or none: each start of the workers waits" if late else ""
+    yield Finding("warn" if late else "ok", "names", f"asking who {address} is took {took:.1f} s", todo)
 
 
 def _memory() -> Iterator[Finding]:

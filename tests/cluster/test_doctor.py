@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +54,18 @@ def test_a_storage_that_cannot_be_written_to_fails(monkeypatch: pytest.MonkeyPat
 def test_an_interface_that_is_not_there_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib77")
     assert "NCCL_SOCKET_IFNAME=ib77 is no interface" in next(f.found for f in doctor._interfaces() if f.state == "fail")
+
+
+def test_a_name_server_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(*_: object) -> None:
+        time.sleep(0.02)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(doctor, "NAMES_S", 0.01)
+    monkeypatch.setattr("socket.getnameinfo", wait)
+    (finding,) = doctor._names()
+    assert finding.state == "warn"
+    assert "/etc/resolv.conf" in finding.todo
 
 
 def test_a_cluster_that_does_not_answer_fails_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
