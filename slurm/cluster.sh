@@ -85,8 +85,8 @@ _end_cluster() {
     [[ -z $head ]] || kill -USR1 "$head" 2>/dev/null
     if [[ ${#nodes[@]} -gt 1 ]]; then
         # To the steps, and not to this script: node.sh ends Ray on its node and takes the temporary folder away.
-        scancel --quiet --signal=USR1 "$SLURM_JOB_ID"
-        while ((SECONDS < deadline)) && [[ -n $(squeue --noheader --steps --job "$SLURM_JOB_ID" --format=%i | grep '\.[0-9]') ]]; do
+        scancel --quiet --signal=USR1 "$job"
+        while ((SECONDS < deadline)) && [[ -n $(squeue --noheader --steps --job "$job" --format=%i | grep '\.[0-9]') ]]; do
             sleep 0.5
         done
     fi
@@ -146,7 +146,7 @@ _finish() {
     phase "ended with status $status"
     if _wants_requeue "$status"; then
         phase "requeued: goes on when the scheduler lets it"
-        scontrol requeue "$SLURM_JOB_ID"
+        scontrol requeue "$job"
     fi
     exit "$status"
 }
@@ -163,7 +163,10 @@ _wants_requeue() {
 
 here=$(cd "$(dirname "$original")" && pwd)
 signaled="" broken="" driver="" head="" nodes=() steps=()
-log=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *StdOut=//p' | head -n 1).ray
+# One task of an array has the array's number, which stands for all of its tasks.
+job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+job=${job:-$SLURM_JOB_ID}
+log=$(scontrol show job "$job" | sed -n 's/^ *StdOut=//p' | head -n 1).ray
 export PYTHONUNBUFFERED=1
 # shellcheck disable=SC1090
 [[ -z ${DISTMED_SETUP:-} ]] || source "$DISTMED_SETUP"

@@ -81,6 +81,35 @@ def test_a_signal_saves_requeues_and_resumes(slurm: Slurm, submit: Callable[...,
     nothing_left(slurm)
 
 
+def test_a_task_of_an_array_ends_its_own_steps_and_requeues_itself_alone(slurm: Slurm, tmp_path: Path) -> None:
+    """One of an array's tasks has the number that stands for all of them; here its time runs out while the other works."""
+    script = tmp_path / "array.sh"
+    script.write_text(
+        "#!/bin/bash\n"
+        "#SBATCH --requeue\n"
+        "#SBATCH --output=%x-%j.log\n"
+        "#SBATCH --open-mode=append\n"
+        f"original={TRAIN}; source {ROOT / 'slurm' / 'cluster.sh'}\n"
+        "if [[ $SLURM_JOB_ID == \"$SLURM_ARRAY_JOB_ID\" ]]; then\n"
+        "    ((${SLURM_RESTART_COUNT:-0} == 0)) || exit 0\n"
+        "    signaled=USR1 nodes=(n1 n2) temp=$(mktemp -d)\n"
+        "    trap _finish EXIT; sleep 5; exit 130\n"
+        "fi\n"
+        "srun --overlap sleep 15 && echo undisturbed\n"
+    )
+    array = slurm.submit(tmp_path, "--nodes=1", "--cpus-per-task=1", "--array=1-2", str(script)).number
+
+    def shown() -> list[dict[str, str]]:
+        lines = slurm.command("scontrol", "show", "job", str(array), "--oneliner").stdout.splitlines()
+        return [dict(word.partition("=")[::2] for word in line.split() if "=" in word) for line in lines]
+
+    wait_until("both to end", 120, lambda: {task["JobState"] for task in shown()} == {"COMPLETED"}, every=1)
+    restarts = {task["JobId"] == str(array): int(task["Restarts"]) for task in shown()}
+    assert restarts == {True: 1, False: 0}
+    (other,) = (task for task in shown() if task["JobId"] != str(array))
+    assert "undisturbed" in Path(other["StdOut"]).read_text()
+
+
 def test_scancel_saves_and_ends(slurm: Slurm, submit: Callable[..., Job], tmp_path: Path) -> None:
     job = submit("name=cancelled", ENDLESS)
     job.wait_for("first step", 900)
