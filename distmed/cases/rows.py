@@ -37,7 +37,7 @@ class RowError(Exception):
 
 
 def text_of(value: Any) -> str | None:
-    """A cell as stripped text; None for an empty one, so that an empty label counts as missing."""
-    if value is None:
+    """A cell as stripped text; None for an empty one and for NaN, so that an empty label counts as missing."""
+    if value is None or value != value:
         return None
     return str(value).strip() or None

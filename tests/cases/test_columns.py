@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -89,9 +90,15 @@ def test_text_and_answer_make_a_dialogue() -> None:
         case_of({"q": "Why?", "a": ""}, text="q", answer="a")
 
 
-def test_a_row_without_text_is_refused() -> None:
+@pytest.mark.parametrize("text", [" ", None, float("nan")])
+def test_a_row_without_text_is_refused(text: object) -> None:
     with pytest.raises(RowError, match="text"):
-        case_of({"text": " ", "label": "x"})
+        case_of({"text": text, "label": "x"})
+
+
+@pytest.mark.parametrize("label", ["", None, float("nan"), Decimal("NaN")])
+def test_a_label_that_is_no_value_is_missing(label: object) -> None:
+    assert case_of({"text": "A cough.", "label": label}).label is None
 
 
 @pytest.mark.parametrize(

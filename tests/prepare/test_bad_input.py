@@ -97,6 +97,21 @@ def test_a_missing_label_is_an_error_where_cleaning_is_off(prepare: PrepareDoor,
     assert "line 3 has no label" in said
 
 
+def test_a_number_that_is_none_is_a_missing_cell(prepare: PrepareDoor, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"text": note(n), "label": "D", "patient": f"P{n}"} for n in range(6)]
+    rows[1]["label"] = rows[2]["text"] = float("nan")
+    lines, parquet = tmp_path / "x.jsonl", tmp_path / "x.parquet"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = prepare(lines, PLAIN, out=tmp_path / "lines")
+    assert done.report["dropped"] == {"clean": {"empty text": 1, "no label": 1}}
+    pq.write_table(pa.table({"text": [note(1), note(2)], "label": [1.0, float("nan")]}), parquet)
+    assert [case.label for case in prepare(parquet, PLAIN, out=tmp_path / "parquet").cases()] == ["1.0"]
+    rows[4]["patient"] = float("nan")
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = refused(prepare, lines, PLAIN, "--group-by", "patient", out=tmp_path / "out")
+    assert "line 5 has nothing in `patient`" in said
+
+
 def test_an_out_that_is_a_file_is_refused(prepare: PrepareDoor, table: Table, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     assert "is a file" in prepare.refuse(table(rows_of(3)), PLAIN, out=tmp_path / "out").message
