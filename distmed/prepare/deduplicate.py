@@ -45,7 +45,7 @@ class Duplicates:
 
 
 def exact_hash(case: Case, text: str) -> int:
-    """Equal for cases that say the same under the same label; `text` is the folded wording.
+    """Equal for cases that say the same under the same label; `text` is the wording, folded with its signs.
 
     Two patients may well have the same findings: a case of findings alone is a duplicate only under the same id.
     """

@@ -19,7 +19,7 @@ from distmed.prepare.decontaminate import Evaluation
 from distmed.prepare.deduplicate import content_hash, exact_hash, signatures
 from distmed.prepare.read import Placed
 from distmed.prepare.settings import Settings
-from distmed.prepare.wording import folded, hash_of, wording
+from distmed.prepare.wording import folded, folded_with_signs, hash_of, wording
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -62,11 +62,12 @@ class Stages:
         return Batch(self._rows(kept), {"rows": len(batch), "dropped": dropped, "identifiers": identifiers})
 
     def _rows(self, kept: list[tuple[Placed, Case]]) -> list[dict[str, Any]]:
-        texts = [folded(wording(public)) for _, public in kept]
+        wordings = [wording(public) for _, public in kept]
+        texts = [folded(words) for words in wordings]
         signed = signatures(texts) if self.settings.deduplicate else [None] * len(texts)
         rows = []
-        for (placed, public), text, signature in zip(kept, texts, signed, strict=True):
-            own = replace(public, id=placed.case.id)
+        for (placed, public), words, signature in zip(kept, wordings, signed, strict=True):
+            own, text = replace(public, id=placed.case.id), folded_with_signs(words)
             overlap = self.evaluation.overlap(placed.case, folded(wording(placed.case))) if self.evaluation else None
             rows.append(
                 {

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from distmed.cases.case import Case
 
 _NO_WORD = re.compile(r"[\W_]+")
+_SIGN = r"[+<>=]|(?<=[^\W_])-(?![^\W_])|(?<=\()-"
+_WORD_OR_SIGN = re.compile(rf"[^\W_]+|{_SIGN}")
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 _INVERSE = pow(_BASE, -1, 2**64)
 
@@ -32,6 +34,15 @@ def wording(case: Case) -> str:
 def folded(text: str) -> str:
     """Lower case without marks: words with one space between them."""
     return _NO_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+def folded_with_signs(text: str) -> str:
+    """As `folded`, and the signs of a result, each a word: "HER2-" is not "HER2+", "BNP >100" not "BNP <100".
+
+    A minus counts after a word or a "(", unless it joins two words; before a word it may be the mark of a list.
+    """
+    text = unicodedata.normalize("NFKC", text).casefold().replace("\N{MINUS SIGN}", "-")
+    return " ".join(_WORD_OR_SIGN.findall(text))
 
 
 def hash_of(*parts: str) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from distmed.prepare.deduplicate import find_duplicates, signatures
 from distmed.prepare.wording import folded
@@ -37,6 +38,27 @@ def test_the_first_stays_whatever_case_marks_and_blanks(prepare: PrepareDoor, ta
     assert texts(done) == ["Fever, and cough.", "other"]
     assert done.report["dropped"] == {"deduplicate": {"exact": 2}}
     assert done.report["clusters"] == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both_stay"),
+    [
+        ("HIV (+), ER+/HER2-", "HIV (-), ER-/HER2+", True),
+        ("BNP >100", "BNP <100", True),
+        ("BNP > 100", "BNP < 100", True),
+        ("lesion = 3 cm", "lesion > 3 cm", True),
+        ("Rh \u2212, HBsAg -", "Rh +, HBsAg -", True),
+        ("HIV(-)", "HIV", True),
+        ("BNP >100", "bnp  > 100!", False),
+        ("- fever\n- a well-known cough", "Fever: a well known cough.", False),
+        ("HIV (\u2212), ER+", "hiv (-) er+", False),
+    ],
+)
+def test_signs_of_a_result_tell_patients_apart_and_marks_of_layout_do_not(
+    prepare: PrepareDoor, table: Table, tmp_path: Path, one: str, other: str, both_stay: bool
+) -> None:
+    done = run(prepare, table, [{"text": text, "label": "D"} for text in (one, other)], tmp_path / "out")
+    assert texts(done) == ([one, other] if both_stay else [one])
 
 
 def test_near_duplicates_go_and_the_clusters_are_counted(prepare: PrepareDoor, table: Table, tmp_path: Path) -> None:
