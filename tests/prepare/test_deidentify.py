@@ -101,6 +101,28 @@ def test_identifiers_become_typed_surrogates(deidentifier: Deidentifier, text: s
     assert public(deidentifier, text) == left
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("pt John Smith c/o cough, worse since January", "pt [NAME-1] c/o cough, worse since [DATE-1]"),
+        ("Lives in Springfield, IL, alone since May", "Lives in [ADDRESS-1], alone since [DATE-1]"),
+        ("James Wilson reports chest pain and nausea", "[NAME-1] reports chest pain and nausea"),
+        ("Seen by Alice Johnson MD", "Seen by [NAME-1] MD"),
+        ("Sincerely, Alice Johnson", "Sincerely, [NAME-1]"),
+        ("a ninety-five-year-old woman", "a [AGE-90+]-year-old woman"),
+        ("Christmas party, then vomiting", "[DATE-1] party, then vomiting"),
+        ("results under portal.example.org", "results under [URL-1]"),
+    ],
+)
+def test_a_short_text_is_read_as_a_long_one(deidentifier: Deidentifier, text: str, left: str) -> None:
+    padding = "\nthe lungs are clear, the heart is regular, the abdomen is soft, and no edema is seen on either leg"
+    assert public(deidentifier, text) == left
+    assert public(deidentifier, text + padding) == left + padding
+    after = deidentifier(case("", messages=(("user", text),), options=(text,), findings=(text,), excluded=(text,)))[0]
+    assert after.messages == (("user", left),)
+    assert after.options == after.findings == after.excluded == (left,)
+
+
 def test_the_same_person_is_the_same_in_all_texts_of_a_case(deidentifier: Deidentifier) -> None:
     before = case(
         "Mrs. Okonkwo called.",
