@@ -17,6 +17,9 @@ THRESHOLD = 0.5
 BLOCK_CHARS = 4000
 """Long texts are analyzed in blocks: Presidio's search for context words takes a time that is quadratic in the length."""
 
+OVERLAP_CHARS = 200
+"""So much of a block, or half of it at least, is analyzed again with the next: what a seam cuts stands whole in one."""
+
 _BREAK = re.compile(r"\n|(?<=[.;]) ")
 
 
@@ -75,5 +78,6 @@ def _blocks(text: str) -> Iterator[tuple[int, str]]:
         ends = [match.end() for match in _BREAK.finditer(text, start + BLOCK_CHARS // 2, start + BLOCK_CHARS)]
         end = ends[-1] if ends else start + BLOCK_CHARS
         yield start, text[start:end]
-        start = end
+        seam = _BREAK.search(text, end - OVERLAP_CHARS, end - OVERLAP_CHARS // 2)
+        start = seam.end() if seam else end - OVERLAP_CHARS
     yield start, text[start:]

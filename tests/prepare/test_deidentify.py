@@ -11,7 +11,7 @@ import pytest
 
 from distmed.cases.case import Case
 from distmed.prepare.deidentify import Deidentifier, with_names
-from distmed.prepare.recognizers import Analyzer
+from distmed.prepare.recognizers import BLOCK_CHARS, Analyzer
 from tests.prepare.conftest import PrepareDoor, note
 from tests.prepare.gold import Scores
 from tests.prepare.notes import write_note
@@ -151,6 +151,25 @@ def test_long_texts_lose_nothing_at_the_seams(deidentifier: Deidentifier) -> Non
     text = "\n".join(f"Day {n}: {note(n, 12)}. Mr. Okonkwo, MRN {n:07}." for n in range(200))
     after = public(deidentifier, text)
     assert "Okonkwo" not in after and after.count("[NAME-1]") == 200 and after.count("[MRN-") == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("seen by Dr. Kowalczyk", "seen by Dr. [NAME-1]"),
+        ("seen by Dr. A. K. Patel", "seen by Dr. [NAME-1]"),
+        ("seen on Jan. 5, 2020", "seen on [DATE-1]"),
+        ("home is 14 St. Andrews Road", "home is [ADDRESS-1]"),
+    ],
+)
+def test_a_seam_after_an_abbreviation_cuts_no_identifier(deidentifier: Deidentifier, text: str, left: str) -> None:
+    ends = [at + 2 for at in range(len(text)) if text.startswith(". ", at)]
+    assert ends
+    for end in ends:
+        before = ("cough " * BLOCK_CHARS)[end + 1 - BLOCK_CHARS :]
+        after = " and " + "cough " * 100
+        assert len(before + text[:end]) == BLOCK_CHARS - 1
+        assert public(deidentifier, before + text + after) == before + left + after
 
 
 def test_ids_and_groups_are_replaced_by_places_that_tell_nothing(
