@@ -90,7 +90,7 @@ def test_a_task_of_an_array_ends_its_own_steps_and_requeues_itself_alone(slurm: 
         "#SBATCH --output=%x-%j.log\n"
         "#SBATCH --open-mode=append\n"
         f"original={TRAIN}; source {ROOT / 'slurm' / 'cluster.sh'}\n"
-        "if [[ $SLURM_JOB_ID == \"$SLURM_ARRAY_JOB_ID\" ]]; then\n"
+        'if [[ $SLURM_JOB_ID == "$SLURM_ARRAY_JOB_ID" ]]; then\n'
         "    ((${SLURM_RESTART_COUNT:-0} == 0)) || exit 0\n"
         "    signaled=USR1 nodes=(n1 n2) temp=$(mktemp -d)\n"
         "    trap _finish EXIT; sleep 5; exit 130\n"
