@@ -153,12 +153,13 @@ def prune(
 ) -> list[str]:
     """Remove all but the newest `keep` complete checkpoints and those whose name begins with one of `protect`.
 
+    Newest is what was written last: an attempt that had to begin before damaged checkpoints writes lower steps than theirs.
     Incomplete folders older than the newest complete one go too; newer ones may still be written. Gives the names
     removed.
     """
     where = Storage.at(root, filesystem)
     protected = (protect,) if isinstance(protect, str) else tuple(protect or ())
-    everything = names(where)
+    everything = sorted(names(where), key=_written)
     complete = [found for found in everything if is_complete(where / str(found))]
     if not complete:
         return []
@@ -166,11 +167,15 @@ def prune(
     gone = [
         str(found)
         for found in everything
-        if found not in kept and found < complete[-1] and not str(found).startswith(protected)
+        if found not in kept and _written(found) < _written(complete[-1]) and not str(found).startswith(protected)
     ]
     for folder in gone:
         _remove(where / folder)
     return gone
+
+
+def _written(found: Name) -> tuple[int, int]:
+    return found.attempt, found.step
 
 
 def _remove(folder: Storage) -> None:

@@ -87,6 +87,17 @@ def test_prune_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     assert folders.prune(tmp_path, keep=9) == []
 
 
+def test_what_an_attempt_writes_stays_before_damaged_ones_of_higher_steps(tmp_path: Path) -> None:
+    make.write(tmp_path, 50)
+    for step in (90, 100):
+        make.flip_byte(Path(make.write(tmp_path, step)) / "rank-00002-of-00002.safetensors")
+    for step in (60, 70, 80):
+        make.write(tmp_path, step, attempt=1)
+        folders.prune(tmp_path, keep=2)
+        assert folders.at_step(tmp_path, step), "the newest was taken away"
+    assert [name.step for name in folders.names(tmp_path)] == [70, 80]
+
+
 def test_a_removal_cut_short_leaves_nothing_that_looks_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = make.write(tmp_path, 10)
     make.write(tmp_path, 20)
