@@ -17,7 +17,7 @@ import torch.distributed as dist
 from distmed.checkpoint import rng
 from distmed.checkpoint.folder import complete_newest_first, verify_rank
 from distmed.checkpoint.frozen import frozen_hashes, frozen_parameters, persistent_buffers, wrapped_sum
-from distmed.checkpoint.marker import CorruptCheckpointError
+from distmed.checkpoint.marker import CorruptCheckpointError, UnreadableCheckpointError
 from distmed.checkpoint.read import FROZEN, MASTER, Checkpoint, Wanted
 from distmed.checkpoint.slices import Block, View, full_shape, view
 from distmed.checkpoint.storage import Storage
@@ -41,7 +41,8 @@ def load_newest(engine: DeepSpeedEngine, root: str | Path, filesystem: Any = Non
     """Load the newest checkpoint under `root` that is complete and whole; None if there is none.
 
     Each rank verifies its share of the files; if any is damaged all fall back to the checkpoint before. The first
-    rank alone lists the folders, so that all try the same.
+    rank alone lists the folders, so that all try the same. Raises UserError where none was loaded because the storage
+    failed: beginning anew would be lost work.
     """
     where = Storage.at(root, filesystem)
     notes: list[str] = []
@@ -51,11 +52,15 @@ def load_newest(engine: DeepSpeedEngine, root: str | Path, filesystem: Any = Non
         listed = [candidates, notes]
     dist.broadcast_object_list(listed, src=0)
     candidates, notes = listed
+    unreadable = None
     for candidate in candidates:
         try:
             return Loaded(load(engine, where / candidate), str(where / candidate), notes)
         except CorruptCheckpointError as error:
             notes.append(f"skipped {candidate}: {error}")
+            unreadable = error if isinstance(error, UnreadableCheckpointError) else unreadable
+    if unreadable:
+        raise UserError(f"no checkpoint in {where} can be read: {unreadable}", "mend the storage, then --resume")
     return None
 
 
@@ -90,11 +95,16 @@ def load(engine: DeepSpeedEngine, folder: str | Path | Storage, filesystem: Any 
 
 def _together(work: Callable[[], Any]) -> Any:
     """Run `work`; if it fails on one rank, raise on all, for a rank that went on would wait for the others for ever."""
-    result, fault = None, None
+    result: Any = None
+    fault: Exception | None = None
     try:
         result = work()
-    except (CorruptCheckpointError, UserError, OSError) as error:
-        fault = error if isinstance(error, CorruptCheckpointError | UserError) else CorruptCheckpointError(str(error))
+    except (CorruptCheckpointError, UserError) as error:
+        fault = error
+    except FileNotFoundError as error:
+        fault = CorruptCheckpointError(str(error))
+    except OSError as error:
+        fault = UnreadableCheckpointError(str(error))
     faults: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(faults, fault if fault is None else (type(fault), fault.args))
     first = next((found for found in faults if found), None)

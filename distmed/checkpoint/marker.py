@@ -25,6 +25,10 @@ class CorruptCheckpointError(Exception):
     """A checkpoint that is incomplete or damaged; the message says where."""
 
 
+class UnreadableCheckpointError(CorruptCheckpointError):
+    """A checkpoint that may be whole, but its storage does not let it be read now."""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """What is known of a whole parameter: `states` maps a state of its shape (exp_avg, …) to its safetensors dtype."""

@@ -1,0 +1,57 @@
+"""A storage that cannot be read when a run begins again: nothing is begun anew, because what was saved may be whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from distmed.checkpoint import load as loading
+from distmed.checkpoint.marker import CorruptCheckpointError
+from distmed.errors import UserError
+
+from . import make
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of one rank."""
+
+    def all_gather_object(found: list[Any], mine: Any) -> None:
+        found[:] = [mine]
+
+    group = SimpleNamespace(
+        get_rank=lambda: 0,
+        get_world_size=lambda: 1,
+        all_gather_object=all_gather_object,
+        broadcast_object_list=lambda objects, src: None,
+    )
+    monkeypatch.setattr(loading, "dist", group)
+
+
+@pytest.mark.parametrize(
+    ("fault", "refused"),
+    [
+        (OSError(5, "Input/output error"), True),
+        (FileNotFoundError(2, "No such file or directory"), False),
+        (CorruptCheckpointError("its hash is not the one in its marker"), False),
+    ],
+)
+@pytest.mark.usefixtures("alone")
+def test_a_storage_that_fails_is_no_damage(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception, refused: bool
+) -> None:
+    def fail(*_: Any) -> None:
+        raise fault
+
+    for step in (10, 20):
+        make.write(tmp_path, step)
+    monkeypatch.setattr(loading, "verify_rank", fail)
+    engine: Any = None
+    if not refused:
+        assert loading.load_newest(engine, tmp_path) is None
+        return
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read: .*Input/output error"):
+        loading.load_newest(engine, tmp_path)
