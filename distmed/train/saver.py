@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # Trying again would not help, and a person should know at once.
 HOPELESS = {errno.EROFS, errno.EACCES, errno.EPERM}
 RETRY_EVERY_S = 5.0
+# Snapshots that may wait in host memory, the one that is being written counted.
+WAITING = 2
 
 
 class Saver:
@@ -49,13 +51,25 @@ class Saver:
         self.model = describe_model(job, engine)
         self.memory = HostMemory()
 
-    def save(self, state: RunState, stream: Stream) -> float:
+    def save(self, state: RunState, stream: Stream, *, needed: bool) -> float:
         """Take a snapshot and start its upload, or end it where it reads the engine; the seconds for which the loop stood
-        still. All ranks call it."""
+        still. All ranks call it.
+
+        Where the storage is so slow that earlier ones still wait, a checkpoint that is not `needed` is left out, and that
+        is said: their copies would fill the host's memory.
+        """
         if state.step == self.last_step:
             return 0.0
-        self.last_step = state.step
         started = time.perf_counter()
+        if self._behind():
+            if not needed:
+                text = (
+                    f"the checkpoint of step {state.step} is left out: the storage still takes the {WAITING} before it"
+                )
+                self.logbook.storage_fails.remote(state.step, text)
+                return time.perf_counter() - started
+            wait(self.uploads)
+        self.last_step = state.step
         content = {"run": state.to_dict(), "stream": stream.state(state.k), "model": self.model}
         fresh = self.job.recipe.model.init == "random"
         taken = snapshot(self.engine, content, store_frozen=fresh, memory=self.memory)
@@ -64,7 +78,7 @@ class Saver:
         upload: Future[None] = Future()
         state_step = state.step
         modes = ray.train.CheckpointUploadMode
-        self.uploads = [each for each in self.uploads if not each.done()] + [upload]
+        self.uploads.append(upload)
         ray.train.report(
             {"step": state.step},
             checkpoint=ray.train.Checkpoint(f"{self.job.checkpoints}/{name}"),
@@ -76,17 +90,31 @@ class Saver:
         )
         return time.perf_counter() - started
 
+    def _behind(self) -> bool:
+        """Whether on any rank so many snapshots wait to be written; all ranks hear the same."""
+        self.uploads = [each for each in self.uploads if not each.done()]
+        waiting: list[int] = [0] * dist.get_world_size()
+        dist.all_gather_object(waiting, len(self.uploads))
+        return max(waiting) >= WAITING
+
     def _upload(self, taken: Snapshot, checkpoint: Any, step: int, protect: str | None, upload: Future[None]) -> Any:
         try:
             self._write(taken, checkpoint, step)
             self.memory.take_back(taken.copies)
             if dist.get_rank() == 0:
-                folders.prune(self.job.checkpoints, keep=self.job.recipe.checkpoint.keep, protect=protect)
+                self._prune(step, protect)
         except UserError as error:
             self.failed = error
         finally:
             upload.set_result(None)
         return checkpoint
+
+    def _prune(self, step: int, protect: str | None) -> None:
+        """Old checkpoints that cannot be taken away now go with the next ones."""
+        try:
+            folders.prune(self.job.checkpoints, keep=self.job.recipe.checkpoint.keep, protect=protect)
+        except Exception as error:  # every store behind fsspec has errors of its own
+            self.logbook.storage_fails.remote(step, f"old checkpoints stay for now: {type(error).__name__}: {error}")
 
     def _write(self, taken: Snapshot, checkpoint: Any, step: int) -> None:
         """Write, and where the storage fails try again: the training goes on meanwhile. Raises UserError in the end."""

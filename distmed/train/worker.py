@@ -124,8 +124,8 @@ def train(job: Job, logbook: Any) -> None:
             logbook.log.remote(state.step, metrics, state.evaluation if evaluate else {}, shown)
 
         if improved or stop or state.step % job.checkpoint_every == 0:
-            meter.checkpoint_stalled(saver.save(state, stream))
-            grows = elastic and not stop and stop_wish.grows()
+            meter.checkpoint_stalled(saver.save(state, stream, needed=improved or stop))
+            grows = elastic and not stop and saver.last_step == state.step and stop_wish.grows()
             stop = stop or grows
 
     # ------------------------------------------------------------------ end

@@ -103,13 +103,53 @@ def test_the_loop_waits_for_the_upload_of_state_on_nvme_alone(
 
     monkeypatch.setattr("distmed.train.saver.snapshot", lambda *_, **__: taken)
     monkeypatch.setattr("distmed.train.saver.ray.train.report", report)
-    monkeypatch.setattr("distmed.train.saver.dist", SimpleNamespace(get_world_size=lambda: 2, get_rank=lambda: 1))
+    monkeypatch.setattr("distmed.train.saver.dist", group())
     saver.job.recipe.model = SimpleNamespace(init="pretrained")
     saver.engine, saver.model, saver.attempt, saver.last_step = None, {}, 0, 0
     saver.uploads, saver.memory = [], HostMemory()
-    saver.save(RunState(step=40), SimpleNamespace(state=lambda k: {}))
+    saver.save(RunState(step=40), SimpleNamespace(state=lambda k: {}), needed=False)
     assert taken.tried == (1 if on_nvme else 0)
     for upload in later:
         upload()
     saver.finish()
     assert taken.tried == 1
+
+
+def group(waiting_elsewhere: int = 0) -> Any:
+    """Two ranks, of which this is the second; on the first so many snapshots wait."""
+
+    def all_gather_object(found: list[Any], mine: Any) -> None:
+        found[:] = [waiting_elsewhere, mine]
+
+    return SimpleNamespace(get_world_size=lambda: 2, get_rank=lambda: 1, all_gather_object=all_gather_object)
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_copies_do_not_pile_up_before_a_slow_storage(saver: Any, monkeypatch: pytest.MonkeyPatch, needed: bool) -> None:
+    """What is not needed is left out, on all ranks and said; what is needed waits until those before it are written."""
+    taken: list[int] = []
+    monkeypatch.setattr("distmed.train.saver.snapshot", lambda *_, **__: taken.append(1) or Taken())
+    monkeypatch.setattr("distmed.train.saver.ray.train.report", lambda *_, **__: None)
+    monkeypatch.setattr("distmed.train.saver.dist", group(waiting_elsewhere=2))
+    saver.job.recipe.model = SimpleNamespace(init="pretrained")
+    saver.engine, saver.model, saver.attempt, saver.last_step = None, {}, 0, 30
+    before: Future[None] = Future()
+    threading.Timer(0.2, before.set_result, [None]).start()
+    saver.uploads, saver.memory = [before], HostMemory()
+    saver.save(RunState(step=40), SimpleNamespace(state=lambda k: {}), needed=needed)
+    assert (saver.last_step, len(taken), before.done()) == ((40, 1, True) if needed else (30, 0, False))
+    assert saver.said == (
+        [] if needed else ["the checkpoint of step 40 is left out: the storage still takes the 2 before it"]
+    )
+
+
+def test_old_checkpoints_that_cannot_be_removed_do_not_end_the_training(
+    saver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("distmed.train.saver.folders.prune", fail)
+    saver.job.recipe.checkpoint.keep = 2
+    saver._prune(40, None)
+    assert saver.said == ["old checkpoints stay for now: OSError: [Errno 5] Input/output error"]
