@@ -105,11 +105,13 @@ class Logbook:
         self.tracker.log_tables(step, confusion, per_disease, plots)
 
     def keep_probe(self, content: bytes) -> None:
-        """The logits of the best evaluation so far."""
+        """The logits of the best evaluation so far, and the cases they are of: for the eyes of this user alone."""
         path = self.run.probe
-        path.parent.mkdir(exist_ok=True)
-        path.with_suffix(".partial").write_bytes(content)
-        path.with_suffix(".partial").rename(path)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.touch(mode=0o600)
+        partial.write_bytes(content)
+        partial.rename(path)
 
     def note(self, text: str) -> None:
         self._tell("note", text=text)
