@@ -14,6 +14,7 @@ from distmed.checkpoint import folder as folders
 from distmed.checkpoint.marker import read_marker
 from distmed.checkpoint.storage import Storage
 from distmed.errors import UserError
+from distmed.model.folder import earlier_model_hash
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def newest_saved(checkpoints: str) -> Saved | None:
 
 def check_same_model(saved: Saved, model_folder: str | Path, model_hash: str, tokenizer_hash: str) -> None:
     """Raises UserError if the checkpoint began with another model or tokenizer than those of `model_folder`."""
-    if saved.state["model"]["hash"] == model_hash:
+    began = saved.state["model"]["hash"]
+    if began == model_hash or began == earlier_model_hash(model_folder):
         return
     same_tokenizer = saved.state["stream"]["tokenizer"] == tokenizer_hash
     what = "model" if same_tokenizer else "model and tokenizer"

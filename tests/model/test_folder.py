@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distmed.errors import UserError
-from distmed.model.folder import ModelFacts, check_model, model_hash
+from distmed.model.folder import ModelFacts, check_model, earlier_model_hash, model_hash
 from distmed.recipe import Model
+from distmed.train.resume import Saved, check_same_model
 
 Make = Callable[..., Any]
 
@@ -174,3 +175,32 @@ def test_the_hash_changes_with_config_tokenizer_and_weights(saved: Make, tmp_pat
         assert model_hash(folder) != before, name
         path.write_bytes(whole)
     assert model_hash(folder) == before
+
+
+def test_the_hash_changes_with_one_inner_tensor_of_a_large_file(saved: Make) -> None:
+    folder = saved("llama")
+    weights = {f"layers.{n:02}.q_proj.weight": torch.zeros(64, 256) for n in range(64)}
+    save_file(weights, folder / "model.safetensors")
+    earlier = earlier_model_hash(folder)
+    hashes = {model_hash(folder)}
+    for name in weights:
+        save_file({**weights, name: torch.ones(64, 256)}, folder / "model.safetensors")
+        hashes.add(model_hash(folder))
+        if name.startswith("layers.02"):
+            assert earlier_model_hash(folder) == earlier, "the tensor lies between the places sampled of the file"
+    assert len(hashes) == 1 + len(weights)
+
+
+def test_a_file_of_weights_that_nobody_reads_may_be_no_safetensors(saved: Make) -> None:
+    folder = saved("llama")
+    (folder / "model.safetensors").write_bytes(b"none")
+    assert check(folder, init="random").hash == model_hash(folder)
+
+
+def test_a_checkpoint_with_the_hash_of_earlier_days_is_of_the_same_model(saved: Make) -> None:
+    folder = saved("llama")
+    state = {"model": {"hash": earlier_model_hash(folder), "folder": str(folder)}, "stream": {"tokenizer": "t"}}
+    check_same_model(Saved("step-00000001", state), folder, model_hash(folder), "t")
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="from another model"):
+        check_same_model(Saved("step-00000001", state), folder, model_hash(folder), "t")
