@@ -23,8 +23,15 @@ def _shown(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _interval(figure: dict[str, Any], form: str) -> str:
+    """Empty where there is none: a test split that is one group."""
+    low, high = figure.get("low"), figure.get("high")
+    return "" if low is None or high is None else f"{form % low} … {form % high}"
+
+
 ENVIRONMENT = Environment(autoescape=True)
 ENVIRONMENT.filters["figure"] = _shown
+ENVIRONMENT.filters["interval"] = _interval
 PAGE = ENVIRONMENT.from_string(
     """\
 <!doctype html>
@@ -52,10 +59,10 @@ by trial {{ best.trials[0] }}{% if untuned %}; the recipe as it was: <b>{{ "%.4f
 <tr><th>source</th><th>metric</th><th>winner</th><th>interval</th><th>untuned</th><th>winner − untuned</th></tr>
 {% for row in test %}<tr><td>{{ row.source }}</td><td>{{ row.metric }}</td>
 {% if row.winner and row.winner.value is not none %}<td>{{ "%.4f"|format(row.winner.value) }}</td>
-<td>{{ "%.4f"|format(row.winner.low) }} … {{ "%.4f"|format(row.winner.high) }}</td>{% else %}<td></td><td></td>{% endif %}
+<td>{{ row.winner|interval("%.4f") }}</td>{% else %}<td></td><td></td>{% endif %}
 <td>{% if row.against_untuned %}{{ row.against_untuned.other|figure }}{% endif %}</td>
 <td>{% if row.against_untuned %}{% set d = row.against_untuned.difference %}{{ "%+.4f"|format(d.value) }}
-({{ "%+.4f"|format(d.low) }} … {{ "%+.4f"|format(d.high) }}){% endif %}</td></tr>{% endfor %}</table>{% endif %}
+{% if d.low is not none %}({{ d|interval("%+.4f") }}){% endif %}{% endif %}</td></tr>{% endfor %}</table>{% endif %}
 <h2>The winner</h2>
 <table class="scroll"><tr><th>key</th><th>value</th></tr>
 {% for key, value in best.setting.items() %}<tr><td>{{ key }}</td><td>{{ value|figure }}</td></tr>{% endfor %}</table>

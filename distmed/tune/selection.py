@@ -228,12 +228,17 @@ def _tell(search: Search, ranks: list[Rank], summary: dict[str, Any], report: Pa
     for test in summary.get("test", []):
         figure = test["winner"] or {}
         if figure.get("value") is not None:
-            low, high = figure.get("low"), figure.get("high")
-            progress.note(f"test {test['metric']} {figure['value']:.4f} [{low:.4f}, {high:.4f}], {test['source']}")
+            progress.note(f"test {test['metric']} {figure['value']:.4f}{_interval(figure, '.4f')}, {test['source']}")
         if test["against_untuned"]:
             other, change = test["against_untuned"]["other"], test["against_untuned"]["difference"]
-            spread = f"[{change['low']:+.4f}, {change['high']:+.4f}]"
-            progress.note(f"the recipe as it was: {other:.4f}; paired difference {change['value']:+.4f} {spread}")
+            spread = _interval(change, "+.4f")
+            progress.note(f"the recipe as it was: {other:.4f}; paired difference {change['value']:+.4f}{spread}")
     run = search.plan.run
     for name, path in {"recipe": run / "best.yaml", "model": run / "best", "report": report}.items():
         progress.note(f"{name:<7} {path}")
+
+
+def _interval(figure: dict[str, Any], form: str) -> str:
+    """Empty where there is none: a test split that is one group."""
+    low, high = figure.get("low"), figure.get("high")
+    return "" if low is None or high is None else f" [{low:{form}}, {high:{form}}]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ import pandas as pd
 import pytest
 
 from distmed.rundir import RunDir
+from distmed.train.progress import Progress
 from distmed.tune.importance import importance
 from distmed.tune.report import write_report
-from distmed.tune.selection import ranking
+from distmed.tune.selection import _tell, ranking
 from distmed.tune.space import Space
 from distmed.tune.table import write_tables
 from tests.evaluate.report.browser import Page, find, in_browser
@@ -111,3 +113,18 @@ def test_choices_of_several_types_make_a_table(tmp_path: Path) -> None:
     of = searched(tmp_path, trials=8, space=space)
     write_tables(of)
     assert len(pd.read_parquet(of.plan.run / "trials.parquet")) == 8
+
+
+@pytest.mark.parametrize("ends", [{"low": None, "high": None}, {"low": 0.2, "high": 0.3}])
+def test_a_test_split_of_one_group_has_no_interval(tmp_path: Path, ends: dict[str, Any]) -> None:
+    of = searched(tmp_path)
+    ranks, told = summary(of)
+    told["test"][0]["winner"] = {"value": 0.25, **ends}
+    told["test"][0]["against_untuned"] = {"other": 0.125, "difference": {"value": 0.125, **ends}}
+    page, said = write_report(of, ranks, told).read_text(), io.StringIO()
+    _tell(of, ranks, told, tmp_path / "report.html", Progress(said, live=False))
+    assert "+0.1250" in page and "test macro_f1 0.2500" in said.getvalue()
+    shown = ends["low"] is not None
+    assert ("0.2000 … 0.3000" in page and "(+0.2000 … +0.3000)" in page) == shown
+    assert ("[0.2000, 0.3000]" in said.getvalue() and "[+0.2000, +0.3000]" in said.getvalue()) == shown
+    assert "None" not in said.getvalue()
