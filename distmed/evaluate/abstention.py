@@ -41,7 +41,8 @@ class Thresholds:
 
 def fit_thresholds(confidence_N: Floats, correct_N: Bools, true_probability_N: Floats) -> Thresholds:
     """Thresholds from calibration cases: their confidence, whether they were right, the probability of the true class."""
-    coverages = {c: float(np.quantile(confidence_N, 1 - c / 100, method="lower")) for c in COVERAGES}
+    descending_N = np.sort(confidence_N)[::-1]
+    coverages = {c: float(descending_N[-(-len(descending_N) * c // 100) - 1]) for c in COVERAGES}
     return Thresholds(
         coverage_80=coverages[80],
         coverage_90=coverages[90],

@@ -53,6 +53,14 @@ def test_thresholds_of_coverage_cover_that_share_of_the_calibration_split(drawn)
     assert (sample.confidence_N >= limits.coverage_90).mean() == pytest.approx(0.9, abs=0.002)
 
 
+@pytest.mark.parametrize("cases", [1, 7, 10, 11, 100, 101])
+def test_no_more_calibration_cases_are_covered_than_the_coverage_needs(cases):
+    confidence = np.random.default_rng(0).permutation(np.arange(1, cases + 1) / cases)
+    limits = fit_thresholds(confidence, np.ones(cases, bool), confidence)
+    assert (confidence >= limits.coverage_80).sum() == -(-cases * 80 // 100)
+    assert (confidence >= limits.coverage_90).sum() == -(-cases * 90 // 100)
+
+
 def test_the_conformal_quantile_is_the_score_of_rank_n_plus_one_times_one_minus_alpha():
     # n = 9, alpha = 0.1: rank ceil(10 * 0.9) = 9, the largest score.
     assert conformal_quantile(np.linspace(0.1, 0.9, 9), 0.1) == pytest.approx(0.9)
