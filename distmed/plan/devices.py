@@ -86,7 +86,7 @@ class Machine:
 def parse_machine(text: str, nodes: int = 1) -> Machine:
     """`8xH100-80`, `H100`, `2xRTX4090`: count, name, and memory where a name has several."""
     match = re.fullmatch(r"(?:(\d+)\s*[xX*]\s*)?([A-Za-z][\w .-]*)", text.strip())
-    if match is None or match[1] == "0":
+    if match is None or int(match[1] or 1) == 0:
         raise UserError(f"--gpus: {text} names no devices", "write COUNTxNAME, for example 8xH100-80")
     return Machine(find_device(match[2]), int(match[1] or 1), nodes)
 

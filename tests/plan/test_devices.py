@@ -32,7 +32,7 @@ def test_an_unknown_device_is_told_with_the_nearest(text: str, near: str) -> Non
     assert f"did you mean {near}?" in error.value.hint
 
 
-@pytest.mark.parametrize("text", ["", "8x", "0xH100", "x8"])
+@pytest.mark.parametrize("text", ["", "8x", "0xH100", "00xH100", "x8"])
 def test_what_names_no_device_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--gpus"):
         parse_machine(text)
