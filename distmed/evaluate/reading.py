@@ -140,8 +140,8 @@ def check_overlap(space: LabelSpace, read: Read, out: Path) -> list[str]:
 
 
 def check_groups(read: Mapping[str, Read]) -> list[str]:
-    """A note where papers or patients of the data are in the training split, too. For calibration that is refused: a threshold
-    would be learned from what it is reported on."""
+    """A note where papers or patients of the data or of the calibration split are in the training split, too. Those of the data
+    in the calibration split are refused: a threshold would be learned from what it is reported on."""
     groups = {case.group for case in read["data"].cases}
     shared = {what: len(groups & {case.group for case in of.cases}) for what, of in read.items()}
     if shared.get("calibration"):
@@ -149,11 +149,20 @@ def check_groups(read: Mapping[str, Read]) -> list[str]:
             f"{shared['calibration']} groups (papers, patients) of --calibration are in --data, too",
             "split by group: name a calibration split of its own",
         )
+    notes = []
     if shared.get("train"):
-        return [
+        notes.append(
             f"{shared['train']} groups (papers, patients) of the data are in the training split, too: expect too much."
-        ]
-    return []
+        )
+    train, calibration = read.get("train"), read.get("calibration")
+    if train and calibration:
+        learned = len({case.group for case in calibration.cases} & {case.group for case in train.cases})
+        if learned:
+            notes.append(
+                f"{learned} groups (papers, patients) of the calibration split are in the training split, too: "
+                "temperature and thresholds are fitted on cases that the model may have learned."
+            )
+    return notes
 
 
 def _check_for_exam(data: Read, options: Mapping[str, object]) -> None:
