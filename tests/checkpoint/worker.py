@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from distmed.train.engine import start_process_group
+from tests.ranks import leave
 
 GLOBAL_BATCH = 12
 STEPS = 20
@@ -169,8 +170,8 @@ def main(jobs: str, rank: str, world_size: str, port: str) -> None:
     for job in json.loads(Path(jobs).read_text()):
         random.seed(int(rank))
         run(job)
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    leave()

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.ranks import leave
+
 SEQUENCES = [[5, 17, 23, 9, 40, 12, 77, 8, 3, 60, 61, 62, 63], [60, 8], [33, 34, 35, 36, 37, 38, 39], [50, 51, 52]]
 
 
@@ -81,3 +83,4 @@ def step_of(stream: int, streams: int, *, packing: bool) -> Any:
 
 if __name__ == "__main__":
     main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5])
+    leave()

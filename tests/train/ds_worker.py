@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tests.ranks import leave
+
 QLORA = "qlora"
 NVME = "zero3_nvme"
 PACKED = {"quantize": "nf4", "lora": {"rank": 4}}
@@ -166,3 +168,4 @@ def step(engine: Any, number: int) -> float:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    leave()
