@@ -24,7 +24,7 @@ from distmed.train.publish import compare
 def finish(job: Job, result: dict[str, Any], *, wall_s: float, restarts: int, progress: Progress) -> dict[str, Any]:
     """Write summary.json, then export, compare and describe the model; the summary."""
     state, speed = result["state"], result["speed"]
-    summary = {
+    summary: dict[str, Any] = {
         "steps": state["step"],
         "tokens": state["tokens"],
         "tokens_per_s": speed["tokens_per_s"],
@@ -39,6 +39,10 @@ def finish(job: Job, result: dict[str, Any], *, wall_s: float, restarts: int, pr
         "data_wait_s": speed["data_wait_s"],
         "checkpoint_stall_s": speed["checkpoint_stall_s"],
     }
+    if speed["tokens_per_s"] is None and job.run.summary.exists():
+        # No step was made: what an earlier start of this run measured stays.
+        earlier = json.loads(job.run.summary.read_text(encoding="utf-8"))
+        summary |= {name: earlier.get(name) for name in ("wall_s", "restarts", *speed)}
     _write(job.run, summary)
     if result["stopped"]:
         progress.note(f"stopped after step {state['step']} with a checkpoint saved; go on with --resume")
