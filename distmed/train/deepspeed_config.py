@@ -16,7 +16,17 @@ from distmed.errors import UserError
 from distmed.recipe import Recipe
 
 AUTO = "auto"
-SECTIONS = ("bf16", "fp16", "zero_optimization", "optimizer", "scheduler")
+SECTIONS = (
+    ("bf16",),
+    ("fp16",),
+    ("zero_optimization",),
+    ("zero_optimization", "offload_optimizer"),
+    ("zero_optimization", "offload_param"),
+    ("optimizer",),
+    ("optimizer", "params"),
+    ("scheduler",),
+    ("scheduler", "params"),
+)
 
 
 def resolve_config(recipe: Recipe, *, world_size: int, bf16: bool, hidden_size: int, nvme_path: Path) -> dict[str, Any]:
@@ -79,9 +89,13 @@ def read_config(name: str) -> dict[str, Any]:
         raise UserError(f"{path} is no JSON: {error}", "mend the file at that place") from error
     if not isinstance(config, dict):
         raise UserError(f"{path} holds no DeepSpeed configuration", "it must be a JSON object")
-    for section in SECTIONS:
-        if not isinstance(config.get(section, {}), dict):
-            raise UserError(f"{path}: {section} is no section", f'write "{section}": {{…}}')
+    for *above, section in SECTIONS:
+        within = config
+        for name in above:
+            within = within.get(name, {})
+        if not isinstance(within.get(section, {}), dict):
+            whole = ".".join([*above, section])
+            raise UserError(f"{path}: {whole} is no section", f'write "{section}": {{…}}, or leave it out')
     return config
 
 
@@ -92,7 +106,7 @@ def _drop_what_the_recipe_decides(config: dict[str, Any], recipe: Recipe) -> Non
         raise _contradiction("train_batch_size", total, "train.global_batch", recipe.train.global_batch)
     optimizer = config.pop("optimizer", None)
     if optimizer:
-        if optimizer.get("type", "AdamW").lower() not in ("adamw", "adam"):
+        if str(optimizer.get("type", "AdamW")).lower() not in ("adamw", "adam"):
             raise _contradiction("optimizer.type", optimizer["type"], "optimizer.name", recipe.optimizer.name)
         mine = {
             "lr": recipe.optimizer.lr,

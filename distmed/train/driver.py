@@ -5,7 +5,6 @@ Signals end here (signals.py): the first asks the workers to finish their step a
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import threading
@@ -21,6 +20,7 @@ from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.train.lock import RunLock, held, is_alive, read_owner
 from distmed.train.progress import Progress
+from distmed.train.refusals import refusal
 from distmed.train.signals import StopSignals
 from distmed.train.watch import Watch
 
@@ -48,24 +48,17 @@ def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False, force: b
     try:
         return _run(recipe, run_dir, resume=resume, verbose=verbose, force=force)
     except Exception as error:
-        if not _is_disk_full(error):
+        refused = refusal(error, run_dir.path)
+        if refused is None:
             raise
-        where = getattr(error, "filename", None) or run_dir.path
-        raise UserError(f"no space left on the disk of {where}", "free some, or start where there is more") from error
-
-
-def _is_disk_full(error: Exception) -> bool:
-    from distmed.checkpoint.storage import is_disk_full
-
-    # Libraries written in Rust, such as tokenizers, have it in the text only.
-    return is_disk_full(error) if isinstance(error, OSError) else f"os error {errno.ENOSPC}" in str(error)
+        raise refused from error
 
 
 def _run(recipe: Recipe, run_dir: RunDir, *, resume: bool, verbose: bool, force: bool) -> int:
     made = not run_dir.path.exists()
     try:
         run_dir.path.mkdir(parents=True, exist_ok=True)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except (NotADirectoryError, FileExistsError) as error:
         raise UserError(f"cannot write to {run_dir.path}: {error.strerror}", "start in another folder") from error
     with StopSignals() as signals, ExitStack() as stack:
         lock = stack.enter_context(RunLock(run_dir.lock, run_dir.name))
@@ -155,6 +148,9 @@ def _train(job: Job, progress: Progress, signals: StopSignals) -> int:
         return FAILED
     if watch.result is None or watch.result["state"]["step"] == 0:
         ray.get(logbook.finish.remote({}))
+        refused = watch.error and refusal(watch.error, job.checkpoints)
+        if refused:
+            raise refused
         progress.note(f"the run failed: {_last_line(watch.error)}; all output lies in {job.run.log}")
         return FAILED
     summary = finish(

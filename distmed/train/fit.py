@@ -6,6 +6,7 @@ Facts of hosts flow in (`on_every_host`), a UserError that names the host flows 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import secrets
@@ -27,8 +28,12 @@ BYTES_PER_PARAMETER = 12
 
 
 def on_every_host(ask: Callable[[], Answer]) -> dict[str, Answer]:
-    """`ask` once on each host of the cluster; its answer by address. Raises UserError for a host that does not answer."""
+    """`ask` once on each host of the cluster; its answer by address. Raises UserError for a host that does not answer.
+
+    A host that goes away meanwhile is no part of the cluster any more.
+    """
     import ray
+    from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     asked: dict[str, Any] = {}
@@ -44,7 +49,11 @@ def on_every_host(ask: Callable[[], Answer]) -> dict[str, Answer]:
             f"{len(late)} of {len(asked)} hosts did not answer within {ANSWER_S:g} s: {one_of(late)}",
             "look at these hosts, or take them out of the cluster",
         )
-    return {host: ray.get(answer) for host, answer in asked.items()}
+    answers = {}
+    for host, answer in asked.items():
+        with contextlib.suppress(NodeDiedError, TaskUnschedulableError, WorkerCrashedError):
+            answers[host] = ray.get(answer)
+    return answers
 
 
 def versions() -> dict[str, str]:
