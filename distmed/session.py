@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from distmed.errors import UserError
@@ -14,6 +14,8 @@ from distmed.recipe import Cluster
 
 LOCAL_OBJECT_STORE_BYTES = 256 * 2**20
 CONNECT_TIMEOUT_S = 10
+# Ray takes back what a driver held some seconds after it ended.
+HANDED_BACK_S = 10.0
 
 
 @contextmanager
@@ -59,6 +61,12 @@ def _connect() -> None:
         ray.init(log_to_driver=True)
     except ConnectionError as error:
         raise silent from error
+    except (RuntimeError, ray.exceptions.RayError) as error:
+        # Another version of Ray or of Python, or a token that is not the cluster's.
+        raise UserError(
+            f"the Ray cluster at RAY_ADDRESS={address} refuses: {str(error).strip().splitlines()[0]}",
+            "install the cluster's versions of ray and Python here, and set the cluster's RAY_AUTH_TOKEN",
+        ) from error
 
 
 @contextmanager
@@ -100,21 +108,43 @@ def on_gpu() -> bool:
     return ray.cluster_resources().get("GPU", 0) > 0
 
 
-def room() -> int:
-    """How many workers fit on the hosts that are there: one a GPU, or one a CPU where there is none."""
+def places() -> list[int]:
+    """How many workers fit on each host that is there, whoever holds it now."""
     import ray
 
-    return int(ray.cluster_resources().get("GPU" if on_gpu() else "CPU", 0))
+    return [_fit(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def free_places() -> int:
+    """How many workers fit into what nobody holds."""
+    from ray._private.state import available_resources_per_node
+
+    return sum(_fit(there) for there in available_resources_per_node().values())
+
+
+def _fit(resources: Mapping[str, float]) -> int:
+    """A worker takes a GPU and a CPU of one host, or a CPU where there is no GPU."""
+    cpus = resources.get("CPU", 0)
+    return int(min(resources.get("GPU", 0), cpus) if on_gpu() else cpus)
 
 
 def wait_for_room(cluster: Cluster) -> None:
-    """Wait at most `cluster.wait_s` until as many workers fit as the recipe asks for, else raise UserError."""
-    kind = "GPU" if on_gpu() else "CPU"
-    deadline = time.monotonic() + cluster.wait_s
-    while (there := room()) < cluster.least:
-        if time.monotonic() >= deadline:
+    """Wait at most `cluster.wait_s` until as many workers fit as the recipe asks for, else raise UserError.
+
+    What is held by others has a few seconds in any case: a run that has just ended may still give back what it held.
+    """
+    kind = "GPU and a CPU" if on_gpu() else "CPU"
+    began = time.monotonic()
+    while True:
+        there = sum(places())
+        free = min(there, free_places())
+        if free >= cluster.least:
+            return
+        patience_s = max(cluster.wait_s, HANDED_BACK_S) if there >= cluster.least else cluster.wait_s
+        if time.monotonic() >= began + patience_s:
+            held = f", {there - free} of them held by others" if there > free else ""
             raise UserError(
-                f"{cluster.least} workers want a {kind} each, the cluster has {there} (waited {cluster.wait_s:g} s)",
-                f"lower --num-workers to {max(there, 1)}, add hosts, or raise cluster.wait_s",
+                f"{cluster.least} workers want a {kind} each, the cluster has {there}{held} (waited {patience_s:g} s)",
+                f"lower --num-workers to {max(free, 1)}, add hosts, or raise cluster.wait_s",
             )
-        time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+        time.sleep(min(1.0, max(0.0, began + patience_s - time.monotonic())))

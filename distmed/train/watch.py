@@ -20,6 +20,8 @@ SAY_WAIT_AFTER_S = 10
 LOOK_S = 5.0
 # Until Ray has noticed that a host is gone, and after it has come back.
 SETTLE_S = 30.0
+# A run that ended to grow and came back no larger tries again then.
+IN_VAIN_S = 300.0
 
 
 class Watch:
@@ -37,6 +39,8 @@ class Watch:
         self.world = 0
         self._giving_up_since: float | None = None
         self._said_wait = False
+        self._growth = 0
+        self._hoped, self._in_vain_until = 0, 0.0
         self.begin()
 
     def begin(self) -> None:
@@ -47,7 +51,7 @@ class Watch:
         self._attempt_began: float | None = now
         self._moved, self._looked = now, now
         self._too_few_since: float | None = None
-        self._growth = 0
+        self._hoped, self._growth = self._growth, 0
 
     @property
     def grows(self) -> bool:
@@ -60,7 +64,10 @@ class Watch:
             case "worker":
                 self.places[event["place"].rank] = event["place"]
             case "attempt":
-                self.world = event["world"]
+                if self._hoped > self.world >= event["world"]:
+                    self.progress.note(f"there was no room for {self._hoped} workers: tried again in {IN_VAIN_S:g} s")
+                    self._in_vain_until = self._moved + IN_VAIN_S
+                self._hoped, self.world = 0, event["world"]
             case "step":
                 if self._attempt_began is not None:
                     self.progress.note(f"first step after {time.monotonic() - self._attempt_began:.0f} s")
@@ -71,7 +78,7 @@ class Watch:
             case "note":
                 self.progress.note(event["text"])
             case "failed":
-                self.places = {}
+                self.places, self.result = {}, None
                 self._attempt_began = self._moved
                 self.progress.note(event["cause"])
             case "restart":
@@ -93,9 +100,8 @@ class Watch:
             self._end_stalled()
         if now - self._looked > LOOK_S:
             self._looked = now
-            room = session.room()
-            self._consider_growth(room)
-            self._consider_giving_up(room)
+            self._consider_growth()
+            self._consider_giving_up(sum(session.places()))
 
     def overdue(self) -> bool:
         """A worker that met a mistake of the user has ended, but others may wait for it in a collective."""
@@ -120,11 +126,13 @@ class Watch:
         stall.on_hosts(places, stall.end)
         self._moved = time.monotonic()
 
-    def _consider_growth(self, room: int) -> None:
-        """More workers, at the next checkpoint, where the room for them was there twice in a row."""
+    def _consider_growth(self) -> None:
+        """More workers, at the next checkpoint, where nobody else holds the room for them."""
         if self.cluster.least == self.cluster.most or not self.world or not self.places:
             return
-        could_be = min(room, self.cluster.most)
+        if self._looked < self._in_vain_until:
+            return
+        could_be = min(self.world + session.free_places(), self.cluster.most)
         if could_be > self.world and could_be == self._growth:
             return
         if could_be > self.world:

@@ -111,16 +111,9 @@ def _prepare(
 
 
 def _room(recipe: Recipe, wanted: int | None) -> tuple[int, int]:
-    """How many trials fit at once, and on how many hosts; raises UserError where not even one does.
-
-    A worker takes a GPU and a CPU of one host, or a CPU where there is no GPU.
-    """
-    import ray
-
+    """How many trials fit at once, and on how many hosts; raises UserError where not even one does."""
     session.wait_for_room(recipe.cluster)
-    gpu = session.on_gpu()
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    places = [int(min(node.get("GPU", 0), node.get("CPU", 0)) if gpu else node.get("CPU", 0)) for node in nodes]
+    places = session.places()
     fit = max(1, sum(places) // recipe.cluster.most)
     return min(fit, wanted or fit), max(1, sum(place > 0 for place in places))
 

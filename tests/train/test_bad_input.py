@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from distmed import session
+from distmed.errors import UserError
 from distmed.model.builtin import make_tiny_llama
 from distmed.recipe import Cluster
 from distmed.train import preparation
+from distmed.train.refusals import refusal
 from tests.train.door import NAME, Door, refusal_in
 
 
@@ -92,8 +94,14 @@ def test_a_deepspeed_file_that_contradicts_the_recipe(
 def test_a_deepspeed_file_that_is_none(early: Door) -> None:
     (early.folder / "mine.json").write_text("{bf16: yes}")
     assert "mine.json is no JSON" in early.refuse("deepspeed=mine.json").message
-    (early.folder / "mine.json").write_text('{"bf16": true}')
-    assert "bf16 is no section" in early.refuse("deepspeed=mine.json").message
+    for content, section in (
+        ('{"bf16": true}', "bf16"),
+        ('{"zero_optimization": null}', "zero_optimization"),
+        ('{"zero_optimization": {"offload_optimizer": null}}', "zero_optimization.offload_optimizer"),
+        ('{"scheduler": {"params": [1]}}', "scheduler.params"),
+    ):
+        (early.folder / "mine.json").write_text(content)
+        assert f"{section} is no section" in early.refuse("deepspeed=mine.json").message
 
 
 def test_a_storage_path_that_is_a_file(early: Door) -> None:
@@ -125,6 +133,38 @@ def test_a_run_name_that_exists(early: Door) -> None:
 def test_a_folder_that_cannot_be_written_to(early: Door) -> None:
     (early.folder / "runs").write_text("")
     assert "cannot write to " in early.refuse().message
+
+
+def test_a_folder_on_a_read_only_disk(early: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = early.folder / "disk"
+    disk.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", str(disk)], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"a disk cannot be mounted here: {made.stderr.strip()}")
+    try:
+        monkeypatch.setenv("DISTMED_RUNS", str(disk / "runs"))
+        refusal = early.refuse()
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    assert f"cannot write to {disk / 'runs'}" in refusal.message and "Read-only file system" in refusal.message
+    assert "mount it for writing" in refusal.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "OSError: [Errno 30] Read-only file system: '/store/a/b.json'",
+            "cannot write to /store: Read-only file system",
+        ),
+        ("OSError: [Errno 28] No space left on device", "no space left on the disk of /store"),
+        ("RuntimeError: [Errno 111] Connection refused", None),
+    ],
+)
+def test_what_a_file_system_refused_to_another_process(text: str, message: str | None) -> None:
+    """As Ray Train passes on what its controller met."""
+    refused = refusal(RuntimeError(f"Traceback …\n{text}"), "/store")
+    assert (refused and refused.message) == message
 
 
 def test_resuming_what_was_never_started(early: Door) -> None:
@@ -184,8 +224,6 @@ def test_more_workers_than_the_cluster_has(door: Door, monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("ray_address")
 def test_the_wait_for_workers_is_as_long_as_asked() -> None:
-    from distmed.errors import UserError
-
     started = time.monotonic()
     with pytest.raises(UserError, match=r"waited 3 s"):
         session.wait_for_room(Cluster(num_workers=7, wait_s=3))
@@ -194,11 +232,64 @@ def test_the_wait_for_workers_is_as_long_as_asked() -> None:
 
 @pytest.mark.usefixtures("ray_address")
 def test_a_host_that_comes_while_waited_for_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+
+    sizes: Iterator[int] = iter([1, 1, 7])
+    monkeypatch.setattr(session, "places", lambda: [next(sizes)])
+    monkeypatch.setattr(session, "free_places", lambda: 7)
+    session.wait_for_room(Cluster(num_workers=7, wait_s=60))
+
+
+class Other:
+    """What somebody else runs on the cluster."""
+
+    def lives(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_workers_whose_room_others_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    sizes: Iterator[int] = iter([1, 1, 1, 7, 7, 7])
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(next(sizes))})
-    session.wait_for_room(Cluster(num_workers=7, wait_s=60))
+    monkeypatch.setattr(session, "HANDED_BACK_S", 1)
+    other: Any = ray.remote(Other)
+    held = other.options(num_cpus=3).remote()
+    ray.get(held.lives.remote())
+    try:
+        with pytest.raises(UserError, match=r"2 workers want a CPU each, the cluster has 4, 3 of them held by others"):
+            session.wait_for_room(Cluster(num_workers=2))
+    finally:
+        ray.kill(held)
+    monkeypatch.setattr(session, "HANDED_BACK_S", 30)
+    session.wait_for_room(Cluster(num_workers=4))
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_a_host_that_goes_away_while_it_is_asked_is_no_part_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from distmed.train.fit import on_every_host
+
+    here = ray.nodes()
+    gone = {"NodeID": "ab" * 28, "Alive": True, "NodeManagerAddress": "10.0.0.9"}
+    monkeypatch.setattr(ray, "nodes", lambda: [*here, gone])
+    assert on_every_host(lambda: "well") == {here[0]["NodeManagerAddress"]: "well"}
+
+
+def test_a_cluster_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    import ray
+
+    def refuse(**_: Any) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{head.getsockname()[1]}")
+        with pytest.raises(UserError, match=r"refuses: Version mismatch") as told, session.connected():
+            pass
+    assert "cluster's versions" in told.value.hint
 
 
 # ------------------------------------------------------------------ as a process

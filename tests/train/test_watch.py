@@ -24,12 +24,13 @@ class World:
     """A clock, a room for workers, what was asked of the logbook, and what was said."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
-        self.now, self.room = 0.0, 2
+        self.now, self.room, self.free = 0.0, 2, 0
         self.asked: list[bool] = []
         self.said: list[str] = []
         self.ended: list[Place] = []
         monkeypatch.setattr(watch.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(watch.session, "room", lambda: self.room)
+        monkeypatch.setattr(watch.session, "places", lambda: [1] * self.room)
+        monkeypatch.setattr(watch.session, "free_places", lambda: self.free)
         monkeypatch.setattr(stall, "on_hosts", self._on_hosts)
         progress: Any = SimpleNamespace(note=self.said.append, step=lambda *_, **__: None)
         logbook: Any = SimpleNamespace(ask_to_grow=SimpleNamespace(remote=self.asked.append))
@@ -79,24 +80,57 @@ def test_the_last_upload_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not world.ended
 
 
-def test_a_run_grows_only_when_room_lasts_and_the_recipe_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_grows_only_into_what_nobody_holds_and_as_the_recipe_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, Cluster(num_workers=(1, 3)))
     world.starts()
+    world.room = 5
     world.after(6)
     assert world.asked == []
-    world.room = 5
+    world.free = 3
     world.after(6)
     world.after(6)
     assert world.asked == [True]
     assert any("room for 3 workers" in text for text in world.said)
-    world.room = 2
+    world.free = 0
     world.after(6)
     assert world.asked == [True, False]
     fixed = World(monkeypatch, Cluster(num_workers=2))
     fixed.starts()
-    fixed.room = 5
+    fixed.free = 3
     fixed.after(6)
     assert fixed.asked == []
+
+
+def test_a_run_that_ended_to_grow_in_vain_does_not_do_so_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, Cluster(num_workers=(1, 3)))
+    world.starts()
+    world.free = 1
+    world.after(6)
+    world.watch.begin()
+    world.starts()
+    assert any("no room for 3 workers: tried again in 300 s" in text for text in world.said)
+    for _ in range(45):
+        world.after(6)
+    assert world.asked == [True]
+    for _ in range(10):
+        world.after(6)
+    assert world.asked == [True, True]
+    world.watch.begin()
+    for place in PLACES:
+        world.watch.take({"kind": "worker", "place": place})
+    world.watch.take({"kind": "attempt", "world": 3})
+    assert sum("no room for" in text for text in world.said) == 1
+
+
+def test_what_workers_said_at_their_end_does_not_count_when_one_of_them_died_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch, Cluster(num_workers=2))
+    world.starts()
+    world.watch.take({"kind": "done", "result": {"grows": False}})
+    assert world.watch.result is not None
+    world.watch.take({"kind": "failed", "cause": "worker on 10.0.0.2 died"})
+    assert world.watch.result is None
 
 
 def test_a_run_that_lost_its_hosts_waits_as_long_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
