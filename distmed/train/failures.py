@@ -69,7 +69,12 @@ def wait_until_known(gone: set[str]) -> None:
         if not gone & unreachable():
             return
         time.sleep(0.2)
-    with contextlib.suppress(ValueError):  # a run of a fixed size has no coordinator
+    show_hosts_to_policy()
+
+
+def show_hosts_to_policy() -> None:
+    """Have Ray's elastic policy look at the hosts now; what it counts workers by may be 20 s old."""
+    with contextlib.suppress(ValueError):  # no run of a flexible size has asked it yet
         coordinator = ray.get_actor("AutoscalingCoordinator", namespace="AutoscalingCoordinator")
         ray.get(coordinator.get_reserved_resources.remote("", recompute=True))
 

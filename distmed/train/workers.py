@@ -31,12 +31,13 @@ def fit(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from distmed.train.failures import Failures
+    from distmed.train.failures import Failures, show_hosts_to_policy
     from distmed.train.worker import run_worker
 
     for name, value in RAY_TRAIN.items():
         os.environ.setdefault(name, value)
     _forget_checkpoints(job.checkpoints)
+    show_hosts_to_policy()
     cluster = job.recipe.cluster
     gpu = on_gpu()
     storage = Path(job.checkpoints) if "://" not in job.checkpoints else None
