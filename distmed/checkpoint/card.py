@@ -11,8 +11,9 @@ from typing import Any
 from jinja2 import Template
 
 from distmed import __version__
+from distmed.credentials import without_credentials
 from distmed.recipe import Recipe, Source
-from distmed.recipe_file import load_recipe
+from distmed.recipe_file import check, load_recipe
 
 CARD = Template(
     """\
@@ -69,10 +70,13 @@ def card(
     eval_cases: list[int] | None = None,
     step: int | None = None,
 ) -> str:
-    """`best`: the evaluation whose weights these are, by `step` and `value`; `step`: theirs, where no evaluation chose them.
+    """Text for all the world: URLs are shown without what only their owner may know.
+
+    `best`: the evaluation whose weights these are, by `step` and `value`; `step`: theirs, where no evaluation chose them.
 
     Numbers of cases are left out where they are not known.
     """
+    recipe = check(without_credentials(recipe.model_dump(mode="json")))
     return CARD.render(
         recipe=recipe,
         version=__version__,

@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from distmed import __version__
+from distmed.credentials import without_credentials
 from distmed.evaluate.loading import Opened
 from distmed.evaluate.reading import Read
 
@@ -34,7 +35,7 @@ def about_model(opened: Opened, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def about_data(read: Read) -> dict[str, Any]:
     return {
-        "source": read.source,
+        "source": without_credentials(read.source),
         "format": read.manifest.format,
         "cases": len(read.cases),
         "groups": len({case.group for case in read.cases}),

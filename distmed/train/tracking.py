@@ -14,8 +14,9 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+from distmed.credentials import without_credentials
 from distmed.errors import UserError
 from distmed.evaluate.figure import SMALLEST_CELL
 from distmed.evaluate.metrics import Confusion, DiseaseRow
@@ -223,18 +224,6 @@ def _has_key() -> bool:
         except (OSError, netrc.NetrcParseError):
             continue
     return False
-
-
-def without_credentials(value: Any) -> Any:
-    """The same values, but URLs without user, password and query (a presigned URL carries its signature there)."""
-    if isinstance(value, dict):
-        return {key: without_credentials(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [without_credentials(inner) for inner in value]
-    if isinstance(value, str) and "://" in value:
-        url = urlsplit(value)
-        return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment=""))
-    return value
 
 
 def _tables(confusion: Sequence[Confusion], per_disease: Sequence[DiseaseRow]) -> dict[str, Any]:

@@ -57,6 +57,17 @@ def test_an_export_by_hand_has_a_card(checkpoint: str, tmp_path: Path) -> None:
     assert "name: carded" in card
 
 
+def test_a_card_shows_no_credentials(checkpoint: str, tmp_path: Path) -> None:
+    train = [{"source": "https://ada:planted-1@host/a.jsonl?sig=planted-2", "format": "medquad"}]
+    store = {"storage_path": "s3://planted-3@shelf/runs"}
+    recipe = check({**RECIPE, "data": {"train": train}, "checkpoint": store})
+    (tmp_path / "run" / "recipe.yaml").write_text(recipe.to_yaml())
+    export_checkpoint(checkpoint, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "`https://host/a.jsonl`" in card and "s3://shelf/runs" in card
+    assert "planted" not in card
+
+
 def test_a_checkpoint_without_its_run_has_none(checkpoint: str, tmp_path: Path) -> None:
     export_checkpoint(checkpoint, tmp_path / "out")
     assert not (tmp_path / "out" / "README.md").exists()

@@ -20,7 +20,7 @@ from distmed.recipe import Recipe
 from distmed.recipe_file import check
 from distmed.rundir import RunDir
 from distmed.train import tracking
-from distmed.train.tracking import Tracker, cut_back, wandb_mode, without_credentials
+from distmed.train.tracking import Tracker, cut_back, wandb_mode
 
 
 @pytest.fixture(autouse=True)
@@ -153,12 +153,6 @@ def test_auto_is_online_only_with_a_key(tmp_path, monkeypatch):
     (tmp_path / "netrc").unlink()
     monkeypatch.setenv("WANDB_API_KEY", "x")
     assert wandb_mode("auto") == "online"
-
-
-def test_urls_lose_their_credentials():
-    plain = {"a": ["s3://bucket/x", "no url: a@b?c", 3, None]}
-    assert without_credentials(plain) == plain
-    assert without_credentials("https://u:p@host:1/x?sig=s#f") == "https://host:1/x"
 
 
 @pytest.fixture
