@@ -58,7 +58,7 @@ def check_model(model: Model, task: Literal["classify", "generate"], *, packing:
     tokens = _check_tokenizer(folder, model)
     if model.init == "pretrained":
         _check_weights(folder)
-    _check_task(config, model, task)
+    check_task(config, model, task)
     if packing and config.model_type not in FAMILIES:
         raise UserError(
             f"{model.path}: packing was not tested with {config.model_type} models, and cases might see each other",
@@ -226,7 +226,8 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length + max(ends, default=0)
 
 
-def _check_task(config: PreTrainedConfig, model: Model, task: str) -> None:
+def check_task(config: PreTrainedConfig, model: Model, task: str) -> None:
+    """Raises UserError where the architecture has no head for the task."""
     from transformers.models.auto import modeling_auto as auto
 
     if task == "classify":

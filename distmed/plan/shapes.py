@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from distmed.errors import UserError
 from distmed.model.diagnoser import Diagnoser
+from distmed.model.experts import multiplied
 from distmed.model.families import FAMILIES
-from distmed.model.folder import find_folder, read_config
+from distmed.model.folder import check_task, find_folder, read_config
 from distmed.model.lora import freeze_matching, with_lora
 from distmed.model.recompute import tile_mlps
 from distmed.plan.trace import Traced, trace
@@ -108,12 +110,19 @@ def _text(lora: Lora | None) -> str:
 def _measure(
     config: PreTrainedConfig, recipe: Recipe, *, bf16: bool, lora: Lora | None, checkpointing: bool, seq_len: int
 ) -> Shape:
+    check_task(config, recipe.model, recipe.task)
     dtype = torch.bfloat16 if bf16 else torch.float32
     layers = config.get_text_config().num_hidden_layers
     whole = _build(config, recipe, lora, dtype, layers)
 
     def activations(recomputed: bool) -> Traced:
-        one, two = (_activations(config, recipe, lora, dtype, min(n, layers), recomputed, seq_len) for n in (1, 2))
+        try:
+            one, two = (_activations(config, recipe, lora, dtype, min(n, layers), recomputed, seq_len) for n in (1, 2))
+        except RuntimeError as error:
+            raise UserError(
+                f"{recipe.model.path}: the activations of {config.model_type} cannot be planned: {_first_line(error)}",
+                "train a few steps (train.max_steps=3) and look at mem/* in metrics.jsonl",
+            ) from error
         return Traced(_of_all(layers, one.saved, two.saved), _of_all(layers, one.peak, two.peak))
 
     traced = activations(checkpointing)
@@ -131,8 +140,8 @@ def _measure(
         name=config.model_type,
         total=sum(p.numel() for p in parameters.values()),
         trained=tuple(p.numel() for p in parameters.values() if p.requires_grad),
-        multiplied=sum(p.numel() for p in matrices) + (head if tied else 0),
-        multiplied_trainable=sum(p.numel() for p in matrices if p.requires_grad)
+        multiplied=sum(multiplied(p.numel(), p.shape, config) for p in matrices) + (head if tied else 0),
+        multiplied_trainable=sum(multiplied(p.numel(), p.shape, config) for p in matrices if p.requires_grad)
         + (head if tied and output.weight.requires_grad else 0),
         head=head,
         head_trainable=head if output is not None and output.weight.requires_grad else 0,
@@ -148,6 +157,10 @@ def _measure(
         peak=traced.peak,
         kept=activations(recomputed=False).saved if checkpointing and lora is not None else traced.saved,
     )
+
+
+def _first_line(error: RuntimeError) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _of_all(layers: int, one: int, two: int) -> int:
@@ -174,7 +187,7 @@ def _build(config: PreTrainedConfig, recipe: Recipe, lora: Lora | None, dtype: t
     else:
         auto = transformers.AutoModelForCausalLM
     with torch.device("meta"):
-        hf = auto.from_config(config, dtype=dtype, attn_implementation="sdpa")
+        hf = auto.from_config(config, dtype=dtype)
         if lora is not None:
             prefix = f"{hf.base_model_prefix}."
             head = {name for name, _ in hf.named_parameters() if not name.startswith(prefix)}

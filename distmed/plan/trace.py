@@ -107,16 +107,19 @@ def _fused_attention() -> Iterator[None]:
 
 @contextmanager
 def _nothing_to_look_for() -> Iterator[None]:
-    """Without a mask transformers looks into position ids for packed cases, and on meta there is nothing to read. A batch of
-    packed cases comes with a mask."""
+    """On meta there is nothing to read, where transformers looks into a mask for padding, which it takes for granted here, and
+    without a mask into position ids for packed cases. A batch of packed cases comes with a mask."""
     from transformers import masking_utils
 
-    own = masking_utils.find_packed_sequence_indices
-    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    names = {"find_packed_sequence_indices": None, "fast_all": False, "_ignore_bidirectional_mask_sdpa": False}
+    own = {name: getattr(masking_utils, name) for name in names}
+    for name, found in names.items():
+        setattr(masking_utils, name, lambda *_, found=found, **__: found)
     try:
         yield
     finally:
-        masking_utils.find_packed_sequence_indices = own
+        for name, function in own.items():
+            setattr(masking_utils, name, function)
 
 
 class _FusedAttention(torch.autograd.Function):

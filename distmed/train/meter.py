@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from distmed.model.experts import multiplied
 from distmed.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -156,8 +157,9 @@ class Meter:
 class FlopCount:
     """Floating-point operations that training needs for a token (PaLM, appendix B, arXiv:2204.02311).
 
-    6 N for the matrix products, forward and backward, where N counts all parameters but embeddings and the output layer
-    (which runs at the target tokens only); 2 of the 6 are gradients of weights, counted for those that are trained.
+    6 N for the matrix products, forward and backward, where N counts all parameters but embeddings and the output layer (which
+    runs at the target tokens only), and of experts those that a token is sent to; 2 of the 6 are gradients of weights, counted
+    for those that are trained.
     Attention adds 12 x layers x (heads x head size) x attended length. Recomputed activations do not count.
     """
 
@@ -172,9 +174,13 @@ class FlopCount:
         output = network.get_output_embeddings()
         if output is not None:
             skipped |= {id(weight) for weight in output.parameters()}
-        counted = [(_numel(p), p.requires_grad) for p in model.parameters() if id(p) not in skipped]
-        self.weights = sum(4 * n + (2 * n if trained else 0) for n, trained in counted)
         config = network.config.get_text_config()
+        counted = [
+            (multiplied(_numel(p), getattr(p, "ds_shape", p.shape), config), p.requires_grad)
+            for p in model.parameters()
+            if id(p) not in skipped
+        ]
+        self.weights = sum(4 * n + (2 * n if trained else 0) for n, trained in counted)
         width = config.num_attention_heads * (
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 
+from distmed.errors import UserError
 from distmed.model.diagnoser import Diagnoser
 from distmed.plan.shapes import LABELS, shape_of
 from distmed.recipe import Lora, Recipe
@@ -59,6 +60,39 @@ def test_parameters_are_those_of_the_model(config: PreTrainedConfig, task: str) 
     shape = measured(config, task)
     assert shape.total == shape.trainable == sum(p.numel() for p in real(config, task).parameters())
     assert shape.layers == 3
+
+
+@pytest.mark.parametrize(
+    ("model_type", "task"),
+    [
+        ("gemma2", "classify"),
+        ("gemma2", "generate"),
+        ("phi", "generate"),
+        ("gpt_neox", "classify"),
+        ("olmo2", "generate"),
+        ("mixtral", "generate"),
+        ("electra", "classify"),
+        ("albert", "classify"),
+    ],
+)
+def test_architectures_that_train_one_case_a_row_are_planned_too(model_type: str, task: str) -> None:
+    config = small(model_type, bos_token_id=1, eos_token_id=2)
+    shape = measured(config, task, bf16=True)
+    assert shape.total == sum(p.numel() for p in real(config, task).parameters())
+    assert shape.saved > 0
+
+
+def test_of_a_mixture_a_token_is_multiplied_with_the_experts_it_is_sent_to() -> None:
+    experts = 3 * 8 * 3 * 32 * 72  # layers, experts, gate and up and down
+    mixed = measured(small("mixtral", num_local_experts=8, num_experts_per_tok=2), "generate", bf16=True)
+    whole = measured(small("mixtral", num_local_experts=8, num_experts_per_tok=8), "generate", bf16=True)
+    assert whole.multiplied - mixed.multiplied == experts * 6 // 8
+    assert whole.total == mixed.total
+
+
+def test_what_has_no_head_for_the_task_is_refused() -> None:
+    with pytest.raises(UserError, match="transformers has no granite with a classification head"):
+        measured(small("granite"), "classify")
 
 
 def test_only_adapters_and_a_classification_head_are_trained() -> None:

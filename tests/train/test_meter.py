@@ -162,6 +162,30 @@ def test_flops_of_a_llama_agree_with_torchs_counter():
     assert ours == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
+def test_of_a_mixture_the_experts_that_see_a_token_count():
+    from transformers import AutoModelForCausalLM, MixtralConfig
+
+    from distmed.model.diagnoser import Diagnoser
+
+    shape = {"vocab_size": 50, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4}
+    one, eight = (
+        FlopCount(
+            Diagnoser(
+                AutoModelForCausalLM.from_config(
+                    MixtralConfig(
+                        **shape, num_hidden_layers=2, num_key_value_heads=2, num_local_experts=n, num_experts_per_tok=1
+                    )
+                ),
+                "generate",
+            ),
+            seq_len=32,
+        )
+        for n in (1, 8)
+    )
+    routers = 6 * 2 * 64 * (8 - 1)
+    assert eight.weights - one.weights == routers
+
+
 def test_host_memory_is_a_peak():
     block = torch.ones(100 * 2**20, dtype=torch.uint8)
     during = host_peak_bytes()
