@@ -11,6 +11,8 @@ import typer
 
 from distmed import __version__, shipped
 from distmed.errors import UserError
+from distmed.refusals import refusal
+from distmed.rundir import RunDir
 
 app = typer.Typer(
     help="Fine-tune open language models for medical diagnosis, and show the evidence.",
@@ -195,7 +197,7 @@ def plan(
         str | None, typer.Option(metavar="COUNTxNAME", help="Of each host, as 8xH100-80; else CPUs as here.")
     ] = None,
     nodes: Annotated[int, typer.Option(help="Hosts.")] = 1,
-    price: Annotated[float | None, typer.Option(help="Of one device for an hour.")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="Of one device for an hour.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
 ) -> None:
     """Tell before a launch whether it fits, how long it takes, what it costs, and what would help."""
@@ -244,7 +246,7 @@ def doctor(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder of a run, or the run itself.")],
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint of a run (a folder or URL), or the run itself.")],
     out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],
     dtype: Annotated[str | None, typer.Option(metavar="float32|bf16|fp16", help="Else that of training.")] = None,
     adapters: Annotated[bool, typer.Option("--adapters", help="LoRA adapters alone, for peft, not merged.")] = False,
@@ -254,14 +256,24 @@ def export(
     from distmed.checkpoint.publish import export_checkpoint, find_checkpoint, known_dtype
 
     folder = find_checkpoint(checkpoint)
-    export_checkpoint(folder, out, dtype=known_dtype(dtype), adapters=adapters, max_shard_bytes=int(max_shard_gb * 1e9))
+    size = int(max_shard_gb * 1e9)
+    run = Path(checkpoint) if RunDir(Path(checkpoint)).recipe.is_file() else None
+    export_checkpoint(folder, out, dtype=known_dtype(dtype), adapters=adapters, max_shard_bytes=size, run=run)
     typer.echo(f"{out} from {folder}")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run a verb; a UserError becomes two lines and status 2."""
+    """Run a verb; a UserError, or what a file system refuses, becomes two lines and status 2."""
     try:
         app(args=argv, prog_name="distmed")
     except UserError as error:
-        typer.echo(f"error: {error.message}\n  fix: {error.hint}", err=True)
-        sys.exit(2)
+        told = error
+    except OSError as error:
+        refused = refusal(error, Path.cwd())
+        if refused is None:
+            raise
+        told = refused
+    else:
+        return
+    typer.echo(f"error: {told.message}\n  fix: {told.hint}", err=True)
+    sys.exit(2)

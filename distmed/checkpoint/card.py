@@ -14,6 +14,7 @@ from distmed import __version__
 from distmed.credentials import without_credentials
 from distmed.recipe import Recipe, Source
 from distmed.recipe_file import check, load_recipe
+from distmed.rundir import RunDir
 
 CARD = Template(
     """\
@@ -93,14 +94,14 @@ def _with(sources: list[Source], cases: list[int] | None) -> list[tuple[Source, 
     return [(source, cases[number] if cases else "") for number, source in enumerate(sources)]
 
 
-def card_of_checkpoint(folder: Path, state: dict[str, Any]) -> str | None:
-    """The card of a checkpoint in its run's folder, None where the recipe is not beside it.
+def card_of_checkpoint(run: Path, state: dict[str, Any]) -> str | None:
+    """The card of a checkpoint of the run in that folder, None where its recipe is not there.
 
     `state`: what the run wrote into the checkpoint.
     """
-    path = folder.resolve().parent.parent / "recipe.yaml"
+    path = RunDir(run).recipe
     if not path.is_file() or "run" not in state:
         return None
-    run = state["run"]
+    found = state["run"]
     labels = len(state["model"]["config"].get("id2label") or {})
-    return card(load_recipe(path), labels=labels, best=None, metrics=run.get("evaluation") or {}, step=run["step"])
+    return card(load_recipe(path), labels=labels, best=None, metrics=found.get("evaluation") or {}, step=found["step"])

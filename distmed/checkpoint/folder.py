@@ -23,6 +23,8 @@ from distmed.checkpoint.marker import (
     world_size_of,
 )
 from distmed.checkpoint.storage import PARTIAL, Storage
+from distmed.recipe import Recipe
+from distmed.rundir import RunDir
 
 _NAME = re.compile(r"step-(\d+)-world-(\d+)-attempt-(\d+)")
 
@@ -119,6 +121,16 @@ def complete_newest_first(
             notes.append(f"skipped {found}: {wrong}")
         else:
             yield found, where / str(found)
+
+
+def checkpoint_root(recipe: Recipe, run: RunDir) -> str:
+    """Where the checkpoints of a run lie: an absolute local path or an fsspec URL."""
+    storage = recipe.checkpoint.storage_path
+    if storage is None:
+        return str(run.checkpoints)
+    if "://" in storage:
+        return f"{storage.rstrip('/')}/{recipe.name}"
+    return str(Path(storage).expanduser().resolve() / recipe.name)
 
 
 def newest_complete(root: str | Path, filesystem: Any = None) -> tuple[str | None, list[str]]:

@@ -10,22 +10,36 @@ from typing import Any, get_args
 
 from distmed.checkpoint.card import card_of_checkpoint
 from distmed.checkpoint.export import GIGABYTE, Dtype, export, export_adapters
-from distmed.checkpoint.folder import newest_complete, parse, why_incomplete
+from distmed.checkpoint.folder import checkpoint_root, newest_complete, parse, why_incomplete
 from distmed.checkpoint.read import Checkpoint
 from distmed.checkpoint.weights import without_wrapper
 from distmed.errors import UserError
 from distmed.model.load import is_whole_tokenizer, load_tokenizer
 from distmed.model.lora import ALL_LINEAR
+from distmed.recipe_file import load_recipe
+from distmed.rundir import RunDir
 
 
-def find_checkpoint(path: Path) -> str:
-    """The checkpoint that `path` is, or else the newest complete one of the run (or of the folder of checkpoints) there."""
-    if parse(path.name) is not None:
-        return str(path)
-    found, _ = newest_complete(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
+def find_checkpoint(name: str | Path) -> str:
+    """The checkpoint that a path or URL is, or else the newest complete one of the run (or of the folder of checkpoints) there.
+
+    Raises UserError where there is none.
+    """
+    text = str(name)
+    if parse(text.rstrip("/").rpartition("/")[2]) is not None:
+        return text
+    found, _ = newest_complete(text if "://" in text else _root(Path(name)))
     if found is None:
-        raise UserError(f"no complete checkpoint in {path}", "name a run, or a folder called step-…")
+        raise UserError(f"no complete checkpoint in {name}", "name a run, or a folder called step-…")
     return found
+
+
+def _root(path: Path) -> str:
+    """Where the checkpoints of the run at `path` lie, which its recipe says; `path` itself where that is no run."""
+    recipe = RunDir(path).recipe
+    if recipe.is_file():
+        return checkpoint_root(load_recipe(recipe), RunDir(path))
+    return str(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
 
 
 def export_checkpoint(
@@ -35,11 +49,13 @@ def export_checkpoint(
     dtype: Dtype | None = None,
     max_shard_bytes: int = 5 * GIGABYTE,
     adapters: bool = False,
+    run: Path | None = None,
 ) -> None:
     """Write weights, config with the labels, tokenizer with its chat template; the checkpoint itself knows all of them.
 
-    `dtype`: that of training if None. `adapters`: these alone, for peft, instead of merged into the model. Raises UserError
-    for a damaged checkpoint, a base folder that is gone, or a full disk.
+    `dtype`: that of training if None. `adapters`: these alone, for peft, instead of merged into the model. `run`: the run's
+    folder, where the checkpoint does not lie in it. Raises UserError for a damaged checkpoint, a base folder that is gone, or
+    a full disk.
     """
     wrong = why_incomplete(checkpoint)
     if wrong:
@@ -65,14 +81,16 @@ def export_checkpoint(
         max_shard_bytes=max_shard_bytes,
         config=model["config"],
         lora_scale=model["lora_scale"],
-        add=lambda folder: _describe(folder, base, checkpoint, state),
+        add=lambda folder: _describe(folder, base, checkpoint, state, run),
     )
 
 
-def _describe(folder: Path, base: Path, checkpoint: str | Path, state: dict[str, Any]) -> None:
+def _describe(folder: Path, base: Path, checkpoint: str | Path, state: dict[str, Any], run: Path | None) -> None:
     if not is_whole_tokenizer(base):
         load_tokenizer(base).save_pretrained(str(folder))
-    text = None if "://" in str(checkpoint) else card_of_checkpoint(Path(checkpoint), state)
+    if run is None and "://" not in str(checkpoint):
+        run = Path(checkpoint).resolve().parents[1]
+    text = None if run is None else card_of_checkpoint(run, state)
     if text is not None:
         (folder / "README.md").write_text(text, encoding="utf-8")
 

@@ -148,12 +148,13 @@ def _folder(name: str, work: Path) -> tuple[Path, str | None, RunDir | None]:
     run = RunDir(path.resolve().parents[1] if named else path)
     if not named and (run.model / "config.json").is_file():
         return run.model, None, run
-    if not named and not run.checkpoints.is_dir() and not any(parse(child.name) for child in path.iterdir()):
+    is_run = run.recipe.is_file() or run.checkpoints.is_dir()
+    if not named and not is_run and not any(parse(child.name) for child in path.iterdir()):
         raise UserError(
             f"{path} is no model: no config.json, no run, no checkpoint",
             "name a Hugging Face folder, runs/NAME, a checkpoint step-…, or a hub id",
         )
-    checkpoint = name if "://" in name else find_checkpoint(path)
+    checkpoint = find_checkpoint(name if "://" in name else path)
     exported = work / "model" / checkpoint.rstrip("/").rpartition("/")[2]
     if not (exported / "config.json").is_file():
         export_checkpoint(checkpoint, exported)

@@ -17,10 +17,10 @@ from distmed import session
 from distmed.chatter import Chatter
 from distmed.errors import UserError
 from distmed.recipe import Recipe
+from distmed.refusals import refusal
 from distmed.rundir import RunDir
 from distmed.train.lock import RunLock, held, is_alive, read_owner
 from distmed.train.progress import Progress
-from distmed.train.refusals import refusal
 from distmed.train.signals import StopSignals
 from distmed.train.watch import Watch
 
@@ -90,8 +90,8 @@ def _prepare(
     recipe: Recipe, run_dir: RunDir, resume: bool, progress: Progress, stack: ExitStack, signals: StopSignals
 ) -> Job:
     """Check all that can be checked; `stack` then holds the connection to the cluster."""
+    from distmed.checkpoint.folder import checkpoint_root
     from distmed.train.fit import check_disk, check_hosts
-    from distmed.train.job import checkpoint_root
     from distmed.train.preparation import check_inputs, make_job, write_run_files
 
     check_inputs(recipe, run_dir, resume=resume)

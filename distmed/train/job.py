@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distmed.checkpoint.folder import checkpoint_root
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 
@@ -34,13 +35,3 @@ class Job:
     @property
     def checkpoints(self) -> str:
         return checkpoint_root(self.recipe, self.run)
-
-
-def checkpoint_root(recipe: Recipe, run: RunDir) -> str:
-    """Where the checkpoints of a run lie: an absolute local path or an fsspec URL."""
-    storage = recipe.checkpoint.storage_path
-    if storage is None:
-        return str(run.checkpoints)
-    if "://" in storage:
-        return f"{storage.rstrip('/')}/{recipe.name}"
-    return str(Path(storage).expanduser().resolve() / recipe.name)

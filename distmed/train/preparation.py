@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distmed.checkpoint.folder import checkpoint_root
 from distmed.errors import UserError, one_of
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.train.abilities import check_abilities
 from distmed.train.deepspeed_config import read_config, resolve_config, wants_bf16
-from distmed.train.job import Job, checkpoint_root
+from distmed.train.job import Job
 from distmed.train.progress import Progress
 
 if TYPE_CHECKING:

@@ -161,7 +161,7 @@ class Search:
         return trial_folder(self.plan.run, order.trial, order.generation), trial_recipe(self.plan, self.space, order)
 
     def _checkpoints(self, order: Order) -> str:
-        from distmed.train.job import checkpoint_root
+        from distmed.checkpoint.folder import checkpoint_root
 
         run, recipe = self._place(order)
         return checkpoint_root(recipe, run)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distmed.checkpoint import folder as folders
+from distmed.checkpoint.folder import checkpoint_root
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
-from distmed.train.job import checkpoint_root
 from distmed.tune.copying import link
 from distmed.tune.display import setting_text
 from distmed.tune.record import Evaluation, Trial

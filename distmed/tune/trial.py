@@ -165,8 +165,8 @@ class TrialRun:
 
     def _begin(self) -> None:
         from distmed.checkpoint import folder as folders
+        from distmed.checkpoint.folder import checkpoint_root
         from distmed.train import workers
-        from distmed.train.job import checkpoint_root
         from distmed.train.preparation import write_run_files
 
         self.run.path.mkdir(parents=True, exist_ok=True)

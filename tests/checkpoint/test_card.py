@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from distmed.checkpoint.publish import export_checkpoint
+from distmed.cli import main
 from distmed.model.builtin import make_tiny_llama, tiny_llama_config
 from distmed.recipe_file import check
 from tests.checkpoint import make
@@ -66,6 +67,39 @@ def test_a_card_shows_no_credentials(checkpoint: str, tmp_path: Path) -> None:
     card = (tmp_path / "out" / "README.md").read_text()
     assert "`https://host/a.jsonl`" in card and "s3://shelf/runs" in card
     assert "planted" not in card
+
+
+def test_a_run_whose_checkpoints_lie_elsewhere_is_exported_by_its_folder(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a disk, and behind a URL; the card comes from the run's recipe."""
+    shelf = tmp_path / "shelf" / "carded"
+    shelf.parent.mkdir()
+    Path(checkpoint).parent.rename(shelf)
+    newest = shelf / Path(checkpoint).name
+    for number, store in enumerate((str(shelf.parent), f"file://{shelf.parent}")):
+        recipe = check({**RECIPE, "checkpoint": {"storage_path": store}})
+        (tmp_path / "run" / "recipe.yaml").write_text(recipe.to_yaml())
+        out = tmp_path / f"out-{number}"
+        with pytest.raises(SystemExit) as ended:
+            main(["export", str(tmp_path / "run"), "--out", str(out)])
+        assert not ended.value.code, capsys.readouterr()
+        assert "## Intended use" in (out / "README.md").read_text()
+    with pytest.raises(SystemExit) as ended:
+        main(["export", f"file://{newest}", "--out", str(tmp_path / "out-2")])
+    assert not ended.value.code
+    assert (tmp_path / "out-2" / "model.safetensors").is_file()
+
+
+def test_an_export_to_where_nobody_may_write(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as ended:
+        main(["export", checkpoint, "--out", str(tmp_path / "file" / "out")])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert f"error: {tmp_path / 'file'}" in error and "it is a file: name a folder" in error
 
 
 def test_a_checkpoint_without_its_run_has_none(checkpoint: str, tmp_path: Path) -> None:

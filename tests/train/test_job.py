@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from distmed import shipped
+from distmed.checkpoint.folder import checkpoint_root
 from distmed.recipe_file import load_recipe
 from distmed.rundir import RunDir
-from distmed.train.job import checkpoint_root
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a file system refuses in the middle of a run, told as a mistake that a person can mend.
+"""What a file system refuses, told as a mistake that a person can mend.
 
 Any error flows in, of this process or of Ray's controller, which has it in its text only; a UserError, or None, flows out.
 """
@@ -10,12 +10,15 @@ import os
 
 from distmed.errors import UserError
 
+ALLOW = "allow it, or name another place"
 HINTS = {
-    errno.ENOSPC: "free some, or start where there is more",
-    errno.EDQUOT: "free some, or start where there is more",
-    errno.EROFS: "mount it for writing, or start in another folder; a run that has checkpoints goes on with --resume",
-    errno.EACCES: "allow it, or start in another folder",
-    errno.EPERM: "allow it, or start in another folder",
+    errno.ENOSPC: "free some, or name a place where there is more",
+    errno.EDQUOT: "free some, or name a place where there is more",
+    errno.EROFS: "mount it for writing, or name another place; a run that has checkpoints goes on with --resume",
+    errno.EACCES: ALLOW,
+    errno.EPERM: ALLOW,
+    errno.ENOTDIR: "it is a file: name a folder",
+    errno.EEXIST: "it is a file: name a folder",
 }
 
 
@@ -30,6 +33,6 @@ def refusal(error: BaseException, where: object) -> UserError | None:
         place = where
     if number not in HINTS:
         return None
-    full = number in (errno.ENOSPC, errno.EDQUOT)
-    message = f"no space left on the disk of {place}" if full else f"cannot write to {place}: {os.strerror(number)}"
-    return UserError(message, HINTS[number])
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(f"no space left on the disk of {place}", HINTS[number])
+    return UserError(f"{place}: {os.strerror(number)}", HINTS[number])
