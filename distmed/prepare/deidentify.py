@@ -27,7 +27,7 @@ _PLAIN = re.compile(
     r"Halloween|Easter)[A-Za-z]?[a-z ,;()/'?-]*"
 )
 _ACTS = re.compile(
-    r" (?:denie[sd]|report(?:s|ed)|state[sd]|agree[sd]|complain(?:s|ed)|present(?:s|ed)|lives|return(?:s|ed)|"
+    r"\s(?:denie[sd]|report(?:s|ed)|state[sd]|agree[sd]|complain(?:s|ed)|present(?:s|ed)|lives|return(?:s|ed)|"
     r"declined?s?|verbalize[sd]|tolerated|called|came|says|said|has been|will|is an?\b|"
     r"was (?:seen|admitted|discharged|found|brought|referred|born|told))"
 )

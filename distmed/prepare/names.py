@@ -34,6 +34,8 @@ _TITLE = (
     r"(?:Mr|Mrs|Ms|Mx|Dr|Drs|Prof|Professor|Doctor|Miss|Mister|Madam|Rev|Reverend|Father|Sgt|Capt|Lt|Sir|"
     r"Señora?|Sra?|Herr|Frau|Hon)"
 )
+TITLE_BEFORE_NAME = r"(?:Mr|Mrs|Ms|Mx|Drs?|Prof)"
+"""Titles behind which nothing but a name can follow."""
 _CREDENTIAL = (
     r"(?:M\.?D\.?|D\.?O\.?|R\.N\.|RN|BSN|MSN|LPN|LVN|NP|NP-C|N\.P\.|FNP|FNP-C|FNP-BC|APRN|ARNP|CRNP|CNP|CRNA|"
     r"DNP|CNM|PA-C|P\.A\.|"
@@ -41,7 +43,7 @@ _CREDENTIAL = (
     r"OTR/L|CCC-SLP|RDN|RRT|CMA)"
 )
 _SEPARATOR = r"[ \t]*(?:[:=|]|\t|[ ]{2,}|[ ]-[ ])[ \t]*\n?[ \t]*"
-_NAME_FIELD = (
+NAME_FIELD = (
     r"(?<!\b(?:drug|medication|medicine|brand|generic|test|procedure|trade|study|product|device|file|facility|"
     r"hospital|clinic|pharmacy|"
     r"company|plan|employer|insurance|school|organi[sz]ation|event|disease|gene|protocol|group|agency|unit|"
@@ -97,16 +99,19 @@ _IS_AN_AGE = (
 )
 
 _FINDERS: tuple[tuple[str, float], ...] = (
-    (rf"\b{_TITLE}\b\.?[ ]+(?:and[ ]{_TITLE}\.?[ ]+)?\K(?:{_FULL}|{_INITIALED})", 0.95),
-    (rf"\b(?:MR|MRS|MS|DR|PROF)\.[ ]+\K{_LOUD_FULL}", 0.9),
+    (
+        rf"\b(?:{_TITLE}\b\.?[ ]+|{TITLE_BEFORE_NAME}\.)(?:and[ ]{_TITLE}\.?[ ]+)?\K(?:{_FULL}|{_INITIALED})",
+        0.95,
+    ),
+    (rf"\b(?:MR|MRS|MS|MX|DR|DRS|PROF)\.[ ]*\K{_LOUD_FULL}", 0.9),
     (rf"\b(?:MRS|DR)[ ]+\K{_LOUD_FULL}", 0.85),
     (
-        rf"(?i:\b{_NAME_FIELD}[\"']?)(?:{_SEPARATOR}|[ ]+(?:is|was)[ ]+)[\"']?\K(?:{_REVERSED}|{_FULL}|{_LOUD_FULL})",
+        rf"(?i:\b{NAME_FIELD}[\"']?)(?:{_SEPARATOR}|[ ]+(?:is|was)[ ]+)[\"']?\K(?:{_REVERSED}|{_FULL}|{_LOUD_FULL})",
         0.95,
     ),
     (
         rf"(?i:(?<=^|[\n|;,.\t]|"
-        rf"[ ]{{2}})[ ]*(?:\w+[ ])?{_NAME_FIELD})[ ]*[:=|][ ]*\K\p{{Ll}}{{2,}}(?:[ ,]+\p{{Ll}}+){{0,2}}(?=[ ]*"
+        rf"[ ]{{2}})[ ]*(?:\w+[ ])?{NAME_FIELD})[ ]*[:=|][ ]*\K\p{{Ll}}{{2,}}(?:[ ,]+\p{{Ll}}+){{0,2}}(?=[ ]*"
         rf"(?:[\n|;]|$))",
         0.9,
     ),
@@ -145,17 +150,20 @@ _FINDERS: tuple[tuple[str, float], ...] = (
 )
 _COMPILED = tuple((regex.compile(pattern, regex.MULTILINE), score) for pattern, score in _FINDERS)
 _MODAL = regex.compile(
-    r"May[ ]+(?:be|have|not|need|also|take|resume|continue|return|use|require|benefit|eat|shower|drive|start|stop)\b"
+    r"May\s+(?:be|have|not|need|also|take|resume|continue|return|use|require|benefit|eat|shower|drive|start|stop)\b"
 )
 _TOKEN = regex.compile(r"[\p{L}.'’-]+")
-_EPONYM = regex.compile(rf"(?:['’]s|s['’]|['’])?[ -]+(?:\p{{L}}+[ -]){{0,2}}?(?i:{EPONYM_NOUNS})\b")
+_GAP = r"(?:[^\S\n]|-|\n(?=\p{Ll}))"
+_EPONYM = regex.compile(rf"(?:['’]s|s['’]|['’])?{_GAP}+(?:\p{{L}}+{_GAP}){{0,2}}?(?i:{EPONYM_NOUNS})\b")
 
 
 def find_names(text: str) -> Iterator[tuple[int, int, float]]:
     """Start, end and score of each span that looks like a person's name; spans may overlap."""
     for number, (pattern, score) in enumerate(_COMPILED):
-        for match in pattern.finditer(text, timeout=60):
+        at = 0
+        while match := pattern.search(text, at, timeout=60):
             span = _trimmed(text, *match.span())
+            at = span[1] if span else match.end()
             if span is None or (number > 1 and followed_by_eponym_noun(text, span[1])):
                 continue
             yield (*span, score)

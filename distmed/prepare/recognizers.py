@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from distmed.errors import UserError
 from distmed.prepare.identifiers import LANGUAGE
+from distmed.prepare.views import View, views
 
 THRESHOLD = 0.5
 BLOCK_CHARS = 4000
@@ -55,7 +56,7 @@ class Analyzer:
 
     def spans(self, text: str) -> list[Span]:
         """The identifiers in order, without overlap: those that overlap become one, of the kind of the surest."""
-        found = sorted(span for start, block in _blocks(text) for span in self._in_block(block, start))
+        found = sorted(span for view in views(text) for span in self._in_view(view))
         joined: list[Span] = []
         for span in found:
             if joined and span.start < joined[-1].end:
@@ -65,11 +66,13 @@ class Analyzer:
             joined.append(span)
         return joined
 
-    def _in_block(self, block: str, start: int) -> Iterator[Span]:
-        if not block.strip():
-            return
-        for result in self._engine.analyze(block, LANGUAGE, score_threshold=THRESHOLD):
-            yield Span(start + result.start, start + result.end, result.entity_type, round(result.score, 4))
+    def _in_view(self, view: View) -> Iterator[Span]:
+        for at, block in _blocks(view.text):
+            if not block.strip():
+                continue
+            for result in self._engine.analyze(block, LANGUAGE, score_threshold=THRESHOLD):
+                start, end = view.places[at + result.start], view.places[at + result.end - 1] + 1
+                yield Span(start, end, result.entity_type, round(result.score, 4))
 
 
 def _blocks(text: str) -> Iterator[tuple[int, str]]:

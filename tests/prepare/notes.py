@@ -260,10 +260,11 @@ VALUES: dict[str, Callable[[Writer], tuple[str, str]]] = {
 
 
 def write_note(seed: int) -> Note:
-    """The note of a seed; layouts take turns."""
+    """The note of a seed; layouts take turns, and the ways to set each of them."""
     from tests.prepare.note_layouts import LAYOUTS
+    from tests.prepare.note_setting import SETTINGS
 
     layout = list(LAYOUTS)[seed % len(LAYOUTS)]
     writer = Writer(random.Random(f"notes {seed}"))
     LAYOUTS[layout](writer)
-    return writer.note(layout)
+    return SETTINGS[seed // len(LAYOUTS) % len(SETTINGS)](writer.note(layout), writer.draw)

@@ -1,0 +1,85 @@
+"""Views of a text for patterns that know plain spaces, plain hyphens and unbroken lines.
+
+A text flows in; it flows out as it is, and once more as a person reads it if that differs: no-break and other spaces as
+plain ones, hyphens and dashes of all kinds as "-", the lines of a hard-wrapped paragraph joined. What is found in either
+counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import regex
+
+from distmed.prepare.names import NAME_FIELD, TITLE_BEFORE_NAME
+
+NARROWEST = 40
+"""A paragraph of shorter lines than this is taken for a list or a form, not for wrapped prose."""
+
+WIDE = 60
+"""A line that was full at so many characters is full: a longer one beside it may hold a web address."""
+
+_PLAIN = str.maketrans(
+    dict.fromkeys(
+        "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", " "
+    )
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-")
+)
+_ITEM = regex.compile(r"[ \t]*(?:[^\w\s\"'“‘(\[#+$]|\p{Lu}[\w /#&'-]{0,30}(?<![ ]\d{1,2})[:=|])")
+"""How a line begins that goes on with nothing: a mark of a list, a label."""
+_HYPHEN = regex.compile(r"\w-$")
+_FIRST = regex.compile(r"[ \t]*(\S*)")
+_TITLE = regex.compile(rf"\b{TITLE_BEFORE_NAME}\.?$")
+_HALF_NAME = regex.compile(rf"(?i:\b{NAME_FIELD})[ \t]*[:=|][ \t]*\p{{Lu}}[\p{{L}}'’-]+,?$")
+_OTHER_HALF = regex.compile(r"[ \t]*\p{Lu}[\p{L}'’-]+(?:[ ]\p{Lu}[\p{L}'’-]*\.?)?[ \t]*")
+
+
+class View(NamedTuple):
+    """`places[i]`: where the character `i` of this text stands in the original."""
+
+    text: str
+    places: Sequence[int]
+
+
+def views(text: str) -> Iterator[View]:
+    """The text, and the text as it is read where that is another one."""
+    yield View(text, range(len(text)))
+    plain = text.translate(_PLAIN)
+    parts: list[str] = []
+    places: list[int] = []
+    at = 0
+    for start, end in _wraps(plain):
+        parts.append(plain[at:start])
+        places.extend(range(at, start))
+        if not _HYPHEN.search(plain, max(0, start - 2), start):
+            parts.append(" ")
+            places.append(start)
+        at = end
+    if parts:
+        yield View("".join([*parts, plain[at:]]), [*places, *range(at, len(plain))])
+    elif plain != text:
+        yield View(plain, range(len(text)))
+
+
+def _wraps(text: str) -> Iterator[tuple[int, int]]:
+    """Each line break, with the indentation after it, that a reader reads over."""
+    at = 0
+    for blank, group in itertools.groupby(text.split("\n"), key=lambda line: not line.strip()):
+        lines = list(group)
+        longest = max(map(len, lines))
+        for line, following in itertools.pairwise([*lines, ""]):
+            at += len(line) + 1
+            if not blank and following and _goes_on(line, following, longest):
+                yield at - 1, at + len(following) - len(following.lstrip(" \t"))
+
+
+def _goes_on(line: str, following: str, longest: int) -> bool:
+    """Whether a line was broken for want of room, or between the parts of a name."""
+    if _TITLE.search(line) or (_HALF_NAME.search(line) and _OTHER_HALF.fullmatch(following)):
+        return True
+    if longest < NARROWEST or _ITEM.match(following):
+        return False
+    first = _FIRST.match(following)
+    return first is not None and len(line) + 1 + len(first[1]) > min(longest, WIDE)
