@@ -180,7 +180,7 @@ def _memory_of(pid: int) -> Iterator[tuple[int, int]]:
         yield from _memory_of(int(child))
 
 
-def identifiers(out: Dated, notes: int = 360) -> None:
+def identifiers(out: Dated, notes: int = 390) -> None:
     """Recall and precision by type."""
     from distmed.prepare.deidentify import with_names
     from distmed.prepare.recognizers import Analyzer

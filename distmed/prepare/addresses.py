@@ -30,6 +30,23 @@ _ALLOWED = (
 )
 """States and countries may stay."""
 _TOWN = r"(?:(?:St|Ft|Mt)\. )?\p{Lu}[\p{L}'-]+(?:[ ]\p{Lu}[\p{L}'-]+){0,2}"
+_NO_ABBREVIATION = (
+    r"(?!(?:(?!(?:SAN|LOS|LAS|EL|ST|FT|MT|NEW|OLD)[ ])\p{Lu}{2,3}|\p{Lu}{1,3}CU|(?:(?![AEIOUY])\p{Lu}){2,5}|LTACH?)\b)"
+    r"(?!\p{Lu}{2,5},[ \t]*(?:MI|CA|CT|MS)\b)"
+)
+"""ICU, OSH and HTN are no towns, and neither is what stands before MI or CT in capitals as short."""
+_NO_WARD = (
+    r"(?!(?i:(?:neuro|cardio|thoraco)?(?:medical|surgical|vascular|surgery)|units?|wards?|floors?|services?|teams?|room|medicine|"
+    r"rehab\w*|hospice|tele(?:metry)?|emergency|inpatient|outpatient|outside|observation|recovery|nursing|pediatrics?|psychiatry|"
+    r"obstetrics|orthop\w+|\p{L}{4,}ology|intensive|critical|acute|subacute|skilled|step[ -]?down|progressive|labor|operating|"
+    r"trauma|burn|stroke|cardiac|coronary|palliative|wound|general|internal|family|hospital|oral|intravenous|IV|PO)\b)"
+)
+"""Where patients and drugs are moved to within a hospital. (A town before "Rehab Center" is one.)"""
+_NO_CONDITION = (
+    r"(?<!\b(?:history|hx|h/o|pmh|evidence|risk|signs?|symptoms?|diagnos[ie]s|dx|setting|because|concern|episodes?|"
+    r"complications?|treatment|management|absence|presence|onset|suspicion|findings?|cases?|form|result|cause)\s+of\s+)"
+)
+"""What has a history, a risk or signs is a condition, and "MI" after it is no state."""
 _ENDING = (
     r"(?:Street|St|Avenue|Ave|Av|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Circle|Cir|Way|Place|Pl|"
     r"Terrace|Ter|Parkway|"
@@ -45,6 +62,7 @@ _INNER = (
     r"lot)\b\.?[ \t]*#?[ \t]*[\w-]+|,?[ \t]+#[ \t]*[\w-]+)?"
 )
 _TAIL = rf"(?:,?\s+{_TOWN},?[ \t]+{_STATE}\b\.?(?:,?[ \t]+\d{{5}}(?:-\d{{4}})?)?|,[ \t]+{_TOWN}(?=[.,;\n]|$))?"
+_FROM = r"(?:[ \t]+(?:alone|with[ \t]+\w+[ \t]+\w+|here|back|recently))?[ \t]+(?:in|to|from|at|near|of|outside)[ \t]+"
 ADDRESS = Patterns(
     (
         (
@@ -62,10 +80,13 @@ ADDRESS = Patterns(
         (rf"\b(?i:P\.?[ ]?O\.?[ ]?Box)[ \t]+\d+{_TAIL}", 0.95),
         (rf"\b{_TOWN},?[ \t]+{_STATE}\b\.?,?[ \t]+\d{{5}}(?:-\d{{4}})?\b", 0.92),
         (
-            r"(?i:\b(?:lives?|living|resid(?:es|ing|ent)|moved|relocated|born|raised|grew up|works?|travel(?:s|"
-            r"ed|led)?|drove|transferred|flew)"
-            rf"(?:[ \t]+(?:alone|with[ \t]+\w+[ \t]+\w+|here|back|recently))?[ \t]+(?:in|to|from|at|near|of|"
-            rf"outside)[ \t]+)\K{_ALLOWED}{_TOWN}(?:,[ \t]*{_STATE}\b)?",
+            rf"(?i:\b(?:lives?|living|resid(?:es|ing|ent)|born|raised|grew up|works?){_FROM})"
+            rf"\K{_ALLOWED}{_TOWN}(?:,[ \t]*{_STATE}\b)?",
+            0.75,
+        ),
+        (
+            rf"(?i:\b(?:moved|relocated|travel(?:s|ed|led)?|drove|transferred|flew){_FROM})"
+            rf"\K{_ALLOWED}{_NO_ABBREVIATION}{_NO_WARD}{_TOWN}(?:,[ \t]*{_STATE}\b)?",
             0.75,
         ),
         (
@@ -73,7 +94,7 @@ ADDRESS = Patterns(
             rf"native)[ \t]+from[ \t]+)\K{_ALLOWED}{_TOWN}\b",
             0.7,
         ),
-        (rf"(?i:\b(?:from|in|of|near|to)[ \t]+)\K{_TOWN},[ \t]*{_STATE}\b", 0.8),
+        (rf"(?i:\b(?:from|in|of|near|to)[ \t]+{_NO_CONDITION})\K{_NO_ABBREVIATION}{_TOWN},[ \t]*{_STATE}\b", 0.8),
         (
             r"(?i:\b(?:city|town|county|village|hometown|place of birth|birthplace|"
             r"city of residence)[ \t]*[:|=][ \t]*)\K\p{Lu}[\p{L} .'-]{1,40}?(?=\s{2,}|[\n|;,.]|$)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distmed.prepare.patterns import Patterns
 
-_NUMBER = r"\+?\(?\d[\d().\- ]{5,17}\d"
+_NUMBER = r"\+?\(?\d(?:[\d()\- ]|\.(?![ ])){5,17}\d"
 _EXTENSION = r"(?:[ \t,]*(?i:x|ext\.?|extension)[ \t]*\d{1,6})?"
 _AMERICAN = rf"(?<![\d.+-])(?:\+?1[ .-]?)?(?:\(\d{{3}}\)[ ]?|[2-9]\d{{2}}[.-])\d{{3}}[ .-]\d{{4}}{_EXTENSION}(?![\d-])"
 PHONE = Patterns(

@@ -16,9 +16,23 @@ _DATE_LABELS = (
     r"procedure|"
     r"surgery|exam|onset|consult(?:ation)?)|(?:admission|discharge|admit|service|visit|collection|report|"
     r"procedure) date|"
-    r"date(?: of)?|born(?: on)?|dictated|transcribed|collected|received|reported|signed"
+    r"date(?: of)?|born(?: on)?"
+)
+_DATE_VERBS = r"dictated|transcribed|collected|received|reported|signed"
+_PACKED_DATE = r"(?:(?:19|20)\d{6}|\d{8}|\d{6}|\d{1,2}[ .]\d{1,2}[ .](?:19|20)?\d\d)"
+_FRACTION = r"0?(?:[12]/0?2|[1-3]/0?3|[1-4]/0?4|[1-5]/0?5|[1-6]/0?6|(?:[1-9]|10)/10)(?![\d/])"
+"""What may as well be a part of so many, or a point on a scale."""
+_COUNTED = (
+    r"(?:(?:blood|cultures?|aerobic|anaerobic|positive|negative|surveillance|sputum|urine|stool|[a-z]+ed)\s)*"
+    r"(?:bottles|sets|tubes|vials|samples|specimens|cultures|swabs|cores|nodes|slides|blocks|smears|margins|scales?|"
+    r"points?|extremities|limbs|quadrants|lobes|vessels|criteria|episodes|attempts|trials|views)\b"
 )
 _NO_DATE = r"(?![\d/])(?!\s*(?:strength|tab|dose|pain|normal|murmur|motor|power|reflex|NS\b|systolic|diastolic|pulses))"
+_SHORT_DATE = rf"(?!{_FRACTION}\s*{_COUNTED}){_MON}/{_DAY}{_NO_DATE}"
+_WHEN = (
+    r"(?:on|since|dated?|until|as of|starting|started|stopped|admitted|discharged|seen|returned|appt|appointment|"
+    r"visit|visited|follow[- ]?up|f/u|between|ending|through|dos|dob)"
+)
 
 DATE = Patterns(
     (
@@ -66,20 +80,12 @@ DATE = Patterns(
             0.8,
         ),
         (r"(?<![\w-])(?:January|February|September|October|November|December)\b", 0.75),
-        (
-            rf"(?i:\b(?:on|since|dated?|until|as of|starting|started|stopped|admitted|discharged|seen|returned|"
-            rf"appt|appointment|"
-            rf"visit|visited|follow[- ]?up|f/u|between|and|ending|through|dos|"
-            rf"dob):?[ \t]+(?:on[ \t]+)?)\K{_MON}/{_DAY}{_NO_DATE}",
-            0.75,
-        ),
-        (
-            labeled(
-                _DATE_LABELS,
-                r"(?:(?:19|20)\d{6}|\d{8}|\d{6}|\d{1,2}[ .]\d{1,2}[ .](?:19|20)?\d\d|\d{1,2}[-/]\d{1,2})(?![\d/])",
-            ),
-            0.9,
-        ),
+        (rf"(?i:\b{_WHEN}:?[ \t]+(?:on[ \t]+)?)\K{_SHORT_DATE}", 0.75),
+        (rf"(?i:\b{_WHEN}:?[ \t]+(?:on[ \t]+)?{_MON}/{_DAY},?[ \t]+and[ \t]+(?:on[ \t]+)?)\K{_SHORT_DATE}", 0.75),
+        (rf"(?i:\band[ \t]+)\K(?!{_FRACTION}){_SHORT_DATE}", 0.75),
+        (rf"(?i:\b(?:{_DATE_VERBS})(?:[ \t]*:[ \t]*|[ \t]+(?!{_FRACTION})))\K{_SHORT_DATE}", 0.75),
+        (labeled(rf"{_DATE_LABELS}|{_DATE_VERBS}", rf"{_PACKED_DATE}(?![\d/])"), 0.9),
+        (labeled(_DATE_LABELS, r"\d{1,2}[-/]\d{1,2}(?![\d/])"), 0.9),
         (rf"^[ \t]*\K{_MON}/{_DAY}(?=[ \t]*(?:[:-]|(?:at[ \t]+)?\d\d:?\d\d\b))", 0.75),
         (rf"\bQ[1-4][ -]?{_YEAR}\b", 0.8),
         (rf"\b(?:[Ss]pring|[Ss]ummer|[Aa]utumn|[Ww]inter|Fall|fall of)(?:[ \t]+of)?[ \t]+{_YEAR}\b", 0.8),
@@ -92,6 +98,13 @@ DATE = Patterns(
 )
 
 _OLD = r"(?:9\d|1[01]\d|12[0-5])"
+_PART_OF_DECADE = r"(?:very[ ])?(?:early|mid|middle|late|upper)(?:[ -](?:to[ -])?(?:mid|late))?"
+_NO_FEVER = (
+    r"(?![ \t]*[,;.(/]*[ \t]*(?:or\b|\d{2,}(?:\.\d)?(?![\d.]|[ -]?[a-z])|"
+    r"(?i:(?:HR|BP|RR|P|R|T|pulse|resp|SpO2|O2|sats?)[ :=]*\d{2}|"
+    r"temp\w*\b(?![ :=]*\d)|(?:oral|rectal|axillary|tympanic)(?:ly)?[ ]*(?:[,;.)\n]|$))))"
+)
+"""After "99F": a pulse, degrees Celsius, a way to measure, or "or higher". Then it is a temperature."""
 _UNITS = "one|two|three|four|five|six|seven|eight|nine"
 AGE = Patterns(
     (
@@ -105,17 +118,23 @@ AGE = Patterns(
             0.9,
         ),
         (
-            rf"(?:^[ \t]*|\b(?:[Aa]n?|[Tt]his|[Ii]s)[ \t]+|(?:HPI|CC|ID|Pt|"
-            rf"Patient)[:.]?[ \t]+)\K{_OLD}(?=[ -]?(?:[MF]\b|y\b|(?:female|male|woman|man|lady|gentleman)\b))",
+            r"(?:(?<![a-z,][ \t]*\n[ \t]*)^[ \t]*|"
+            r"\b(?:[Aa]n?|[Tt]his|(?<!\b(?i:t|temp\w*|tmax|fever)[ ])[Ii]s)[ \t]+|(?:HPI|CC|ID|Pt|Patient)[:.]?[ \t]+)"
+            rf"\K{_OLD}(?=[ -]?(?:M\b|F\b{_NO_FEVER}|y\b|(?:female|male|woman|man|lady|gentleman)\b))",
             0.85,
         ),
-        (rf"(?<![\d./-]){_OLD}(?=\s?(?:M|F|m|f)/)", 0.6),
+        (rf"(?<![\d./-]){_OLD}(?=\s?[MFmf]/(?!\s?\d))", 0.6),
         (rf"(?i:\bninety(?:[ -](?:{_UNITS}))?(?=[ -](?:years?|yrs?)[ -]old))", 0.95),
         (
             rf"(?i:\b(?:one|a)[ -]hundred(?:[ -](?:and[ -])?(?:{_UNITS}|ten|eleven|twelve))?(?=[ -](?:years?|"
             rf"yrs?)[ -]old))",
             0.95,
         ),
-        (r"(?i:\b(?:his|her|their|in the)(?: \w+)? )\K(?:9\d|1[01]0)'?s\b", 0.8),
+        (rf"(?i:\b(?:his|her|their)[ ](?:{_PART_OF_DECADE}[ ])?)\K(?:(?:9\d|1[01]0)['’]?s\b|(?i:nineties))", 0.8),
+        (
+            rf"(?i:\b(?:age[ds]?|died|dying|lived|living|alive|deceased|passed(?: away)?)[ ](?:\w+[ ]){{0,2}}?"
+            rf"(?:in|to|into)[ ](?:the[ ])?(?:{_PART_OF_DECADE}[ ])?)\K(?:9\d|1[01]0)['’]?s\b",
+            0.8,
+        ),
     )
 )

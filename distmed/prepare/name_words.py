@@ -74,6 +74,18 @@ oral topical sublingual intramuscular subcutaneous pressure hg mm mg ml mcg kg c
 NOT_NAMES = frozenset(_NOT_NAMES.split())
 """In lower case. A name ends before such a word, so "Dr. Lee Cardiology" gives "Lee"."""
 
+_PHRASE_WORDS = """
+of pain pains ache aches fever chills cough breath breathing bleeding bleed swelling vomiting nausea diarrhea rash itching
+burning weakness numbness tingling stiffness tightness shortness dizziness fatigue injury injuries trauma falls
+fracture fractures ulcer ulcers lesion lesions nodule nodules infection infections failure arrest attack
+stroke seizure seizures palpitations headache headaches disease syndrome disorder dystrophy cancer tumor edema pressure
+pressures enzymes markers monitoring stress imaging scan scans study studies test tests testing workup
+antibiotics steroids insulin heparin fluids contrast tenderness spasm spasms cramps soreness fullness congestion
+accident overdose muscular cardiac abdominal rectal vaginal thoracic lumbar cervical pelvic cranial
+"""
+PHRASE_WORDS = frozenset(_PHRASE_WORDS.split())
+"""In lower case. Words of complaints, tests and treatments, which headings and forms write with capitals as names are."""
+
 _AMBIGUOUS = """
 may will mark grant rose hope grace chase bill art drew price young brown green long short small little rich hand foot
 head day summer cook baker hunter fisher carpenter mason cooper taylor miller law lane park parks field fields wood

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import regex
 
-from distmed.prepare.name_words import EPONYM_NOUNS, GIVEN, NOT_NAMES
+from distmed.prepare.name_words import EPONYM_NOUNS, GIVEN, NOT_NAMES, PHRASE_WORDS
 
 _CAP = (
     r"(?:(?:O['’]|D['’]|Mc|Mac|Al-|El-)?\p{Lu}\p{Ll}+(?:[-'’]\p{L}\p{Ll}+)+|(?:O['’]|D['’]|Mc|Mac|Al-|"
@@ -19,15 +19,13 @@ _CAP = (
 )
 _LOUD = r"(?:(?:O['’]|D['’])?\p{Lu}{2,}(?:[-'’]\p{Lu}{2,})*)"
 _INITIAL = r"\p{Lu}\b\.?"
-_PARTICLE = r"(?:(?:van|von|de|del|della|der|den|di|da|la|le|bin|ibn|al|dos|du|ter|St\.?)[ ])"
+PARTICLE = r"(?:(?:van|von|de|del|della|der|den|di|da|la|le|bin|ibn|al|dos|du|ter|St\.?)[ ])"
 _SUFFIX = r"(?:,?[ ](?:Jr|Sr|II|III|IV)\b\.?)?"
-_FULL = (
-    rf"(?:{_INITIAL}[ ]?)*{_PARTICLE}{{0,2}}{_CAP}(?:[ ](?:{_INITIAL}[ ]?)*{_PARTICLE}{{0,2}}{_CAP}){{0,3}}{_SUFFIX}"
-)
-_TWO = rf"(?:{_INITIAL}[ ]?)*{_CAP}(?:[ ](?:{_INITIAL}[ ]?)*{_PARTICLE}{{0,2}}{_CAP}){{1,3}}{_SUFFIX}"
-_REVERSED = rf"{_PARTICLE}{{0,2}}{_CAP}(?:[ ]{_CAP})?,[ ]?{_CAP}(?:[ ](?:{_CAP}|{_INITIAL}))?"
+_FULL = rf"(?:{_INITIAL}[ ]?)*{PARTICLE}{{0,2}}{_CAP}(?:[ ](?:{_INITIAL}[ ]?)*{PARTICLE}{{0,2}}{_CAP}){{0,3}}{_SUFFIX}"
+_TWO = rf"(?:{_INITIAL}[ ]?)*{_CAP}(?:[ ](?:{_INITIAL}[ ]?)*{PARTICLE}{{0,2}}{_CAP}){{1,3}}{_SUFFIX}"
+_REVERSED = rf"{PARTICLE}{{0,2}}{_CAP}(?:[ ]{_CAP})?,[ ]?{_CAP}(?:[ ](?:{_CAP}|{_INITIAL}))?"
 _LOUD_FULL = rf"{_LOUD}(?:,?[ ](?:{_LOUD}|{_INITIAL})){{0,3}}"
-_LOUD_TWO = rf"{_LOUD}(?:,?[ ](?:{_LOUD}|{_INITIAL})){{1,3}}"
+_LOUD_TWO = rf"(?!(?:I{{1,3}}|IV|IM|PO)\b){_LOUD}(?:,?[ ](?:{_LOUD}|{_INITIAL})){{1,3}}"
 _INITIALED = rf"(?:{_INITIAL}[ ]?)+{_CAP}"
 
 _TITLE = (
@@ -50,6 +48,11 @@ NAME_FIELD = (
     r"department)[ ])"
     r"(?:(?:last|first|middle|given|family|maiden|full|legal|preferred|sur)[ ]?names?|names?)"
 )
+_CC = (
+    r"(?-i:[Cc]c|CC(?![^\0]{0,400}?\b(?i:HPI|PMH|ROS|history|medications|allerg(?:y|ies)|vitals?|exam(?:ination)?|BP|assessment|"
+    r"y/?o|years?[ -]old)\b))"
+)
+"""A copy goes to a person; "CC:" before a history or an examination is the chief complaint."""
 _ROLE = (
     r"(?:attending|(?:primary care |referring |ordering |consulting |attending |admitting |treating |"
     r"responsible |requesting |"
@@ -60,7 +63,7 @@ _ROLE = (
     r"neurologist|resident|fellow|intern|nurse practitioner|case manager|social worker|therapist|technician|"
     r"technologist|"
     r"pharmacist|author|scribe|interpreter|witness|guardian|next of kin|nok|emergency contact|contact(?: person)?|"
-    r"(?:health ?care )?proxy|hcp|poa|power of attorney|guarantor|subscriber|insured|policy ?holder|employee|cc|"
+    rf"(?:health ?care )?proxy|hcp|poa|power of attorney|guarantor|subscriber|insured|policy ?holder|employee|{_CC}|"
     r"attn|attention|"
     r"re|from|to|sender|recipient|informant|historian|operator|examiner|reader|supervisor|midwife|coordinator|"
     r"caregiver)"
@@ -76,14 +79,18 @@ _NO_SPEECH = (
     r"(?:is|was|has|presents|presented|reports|who)\b))"
 )
 _BY = (
-    r"(?:dictated|transcribed|signed|e-?signed|authenticated|verified|reviewed|read|interpreted|ordered|"
+    r"(?:(?:dictated|transcribed|signed|e-?signed|authenticated|verified|reviewed|read|interpreted|ordered|"
     r"performed|seen|evaluated|examined|"
     r"referred|prepared|reported|completed|entered|approved|written|assessed|attested|cosigned|co-signed|"
     r"requested|accompanied|followed|"
     r"managed|administered|notified|discussed|spoke|spoken|consulted|documented|recorded|witnessed|taken|"
     r"provided|called)"
-    r"(?:[ ](?:and[ ]\w+[ ])?(?:electronically[ ])?(?:by|with|to))(?:[ ]+(?:her|his|the)[ ][a-z]+,?)?[ ]*:?[ ]*"
+    r"(?:[ ](?:and[ ]\w+[ ])?(?:electronically[ ])?by)|"
+    r"(?:discussed|reviewed|spoke|spoken|consulted|verified|seen)(?:[ ]and[ ]\w+)?[ ]with|"
+    r"(?:signed|read|reported|referred|provided|called|spoke|spoken)(?:[ ]and[ ]\w+)?[ ]to)"
+    r"(?:[ ]+(?:her|his|the)[ ][a-z]+,?)?[ ]*:?[ ]*"
 )
+"""Tests and treatments are what one is evaluated, managed and followed with: not a person."""
 _KIN = (
     r"(?:wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|aunt|uncle|niece|nephew|"
     r"cousin|friend|neighbou?r|"
@@ -116,17 +123,6 @@ _FINDERS: tuple[tuple[str, float], ...] = (
         0.9,
     ),
     (
-        rf"(?i:(?<!\w){_ROLE}){_SEPARATOR}(?:{_TITLE}\.?[ ]+)?\K(?:{_REVERSED}|{_TWO}|{_INITIALED}|{_LOUD_TWO})",
-        0.85,
-    ),
-    (
-        rf"(?i:(?<!\w){_SPEAKER}){_SEPARATOR}(?:{_TITLE}\.?[ ]+)?\K(?:{_REVERSED}|{_TWO}|{_INITIALED}|"
-        rf"{_LOUD_TWO}){_NO_SPEECH}",
-        0.85,
-    ),
-    (rf"(?i:\b{_BY})(?:{_TITLE}\.?[ ]+)?\K(?:{_REVERSED}(?=,?[ ]{_CREDENTIAL})|{_TWO}|{_INITIALED}|{_LOUD_TWO})", 0.85),
-    (rf"(?:{_REVERSED}|{_TWO}|{_INITIALED}|{_LOUD_TWO})(?=,?[ ]+{_CREDENTIAL}(?![\w-]))", 0.85),
-    (
         rf"(?i:\b(?:my name is|name'?s|named|known as|goes by|aka|a\.k\.a\.|nicknamed|née|"
         rf"nee)[ ]+[\"“']?)\K{_FULL}",
         0.85,
@@ -137,18 +133,40 @@ _FINDERS: tuple[tuple[str, float], ...] = (
         rf"cordially),?)[ ]*\n*[ ]*(?:{_TITLE}\.?[ ]+)?\K{_FULL}",
         0.85,
     ),
+    (rf"(?:\A|(?<=[\n.:][ ]*))(?!{_TITLE}\b)(?:{_FULL}|{_LOUD_FULL}){_IS_AN_AGE}", 0.85),
+    (rf"\b(?:{GIVEN})[ ](?:{_INITIAL}[ ]|{_CAP}[ ])?{PARTICLE}{{0,2}}{_CAP}{_SUFFIX}", 0.7),
+    (rf"\b{_CAP}(?:-{_CAP})?,[ ](?:{GIVEN})(?:[ ]{_INITIAL})?(?![\w-])", 0.7),
+)
+_FINDERS_OF_TWO: tuple[tuple[str, float], ...] = (
+    (
+        rf"(?i:(?<!\w){_ROLE}){_SEPARATOR}(?:{_TITLE}\.?[ ]+)?\K(?:{_REVERSED}|{_TWO}|{_INITIALED}|{_LOUD_TWO})",
+        0.85,
+    ),
+    (
+        rf"(?i:(?<!\w){_SPEAKER}){_SEPARATOR}(?:{_TITLE}\.?[ ]+)?\K(?:{_REVERSED}|{_TWO}|{_INITIALED}|"
+        rf"{_LOUD_TWO}){_NO_SPEECH}",
+        0.85,
+    ),
+    (rf"(?i:\b{_BY})(?:{_TITLE}\.?[ ]+)?\K(?:{_REVERSED}(?=,?[ ]{_CREDENTIAL})|{_TWO}|{_INITIALED}|{_LOUD_TWO})", 0.85),
+    (rf"(?:{_REVERSED}|{_TWO}|{_INITIALED}|{_LOUD_TWO})(?=,?[ ]+{_CREDENTIAL}(?![\w-]))", 0.85),
     (rf"\b(?:patient|[Pp]t|client|veteran),?[ ]+\K{_TWO}", 0.75),
     (
         rf"\b(?:Patient|PATIENT|Client|Veteran)[ ]+\K{_TWO}"
         r"(?=[ ]*(?:\(|$|(?:is|was|has|presents|presented|reports|denies|who|MRN|DOB)\b))",
         0.75,
     ),
-    (rf"(?:\A|(?<=[\n.:][ ]*))(?!{_TITLE}\b)(?:{_FULL}|{_LOUD_FULL}){_IS_AN_AGE}", 0.85),
     (rf"\b(?!{_TITLE}\b){_TWO}{_IS_AN_AGE}", 0.8),
-    (rf"\b(?:{GIVEN})[ ](?:{_INITIAL}[ ]|{_CAP}[ ])?{_PARTICLE}{{0,2}}{_CAP}{_SUFFIX}", 0.7),
-    (rf"\b{_CAP}(?:-{_CAP})?,[ ](?:{GIVEN})(?:[ ]{_INITIAL})?(?![\w-])", 0.7),
 )
-_COMPILED = tuple((regex.compile(pattern, regex.MULTILINE), score) for pattern, score in _FINDERS)
+"""These want two words of a name: one that is left of a phrase, as of "Flank Pain", is none."""
+_COMPILED = tuple(
+    (regex.compile(pattern, regex.MULTILINE), score, of_two)
+    for of_two, finders in ((False, _FINDERS), (True, _FINDERS_OF_TWO))
+    for pattern, score in finders
+)
+_CLINICAL_ENDING = regex.compile(
+    r"(?i)\p{L}{2}(?:\p{L}{2}[ts]ions?|osis|pathy|ectomy|[ao]scopy|graphy|[ot]tomy|[ot]stomy|plasty|lysis|trophy|plegia|algia|"
+    r"rrhea|rrhage|phagia|pnea|penia|megaly|cardia|therapy|graphs?)$"
+)
 _MODAL = regex.compile(
     r"May\s+(?:be|have|not|need|also|take|resume|continue|return|use|require|benefit|eat|shower|drive|start|stop)\b"
 )
@@ -159,10 +177,10 @@ _EPONYM = regex.compile(rf"(?:['’]s|s['’]|['’])?{_GAP}+(?:\p{{L}}+{_GAP}){
 
 def find_names(text: str) -> Iterator[tuple[int, int, float]]:
     """Start, end and score of each span that looks like a person's name; spans may overlap."""
-    for number, (pattern, score) in enumerate(_COMPILED):
+    for number, (pattern, score, of_two) in enumerate(_COMPILED):
         at = 0
         while match := pattern.search(text, at, timeout=60):
-            span = _trimmed(text, *match.span())
+            span = _trimmed(text, match.start(), match.end(), of_two)
             at = span[1] if span else match.end()
             if span is None or (number > 1 and followed_by_eponym_noun(text, span[1])):
                 continue
@@ -182,15 +200,23 @@ def tokens_of(name: str) -> list[str]:
     ]
 
 
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """The span up to the first word that is no name; None if nothing is left of it."""
-    last = start
+def _trimmed(text: str, start: int, end: int, of_two: bool) -> tuple[int, int] | None:
+    """The span up to the first word that is no name; None if nothing, or of two words one, is left of it."""
+    last, words = start, 0
     for match in _TOKEN.finditer(text, start, end):
         word = match[0].strip(".'’")
-        if len(word) > 1 and (word.lower() in NOT_NAMES or (last > start and _MODAL.match(text, match.start()))):
+        phrase = of_two and _of_phrase(word)
+        if len(word) > 1 and (phrase or word.lower() in NOT_NAMES or (words and _MODAL.match(text, match.start()))):
+            if phrase and words == 1:
+                return None
             break
-        last = match.end()
+        last, words = match.end(), words + 1
     while last > start and text[last - 1] in " ,'’-":
         last -= 1
     kept = text[start:last]
     return (start, last) if any(len(word) > 1 for word in regex.findall(r"\p{L}+", kept)) else None
+
+
+def _of_phrase(word: str) -> bool:
+    """Whether it is a word of clinical phrases."""
+    return word.lower() in PHRASE_WORDS or _CLINICAL_ENDING.search(word) is not None

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import regex
 
-from distmed.prepare.names import NAME_FIELD, TITLE_BEFORE_NAME
+from distmed.prepare.names import NAME_FIELD, PARTICLE, TITLE_BEFORE_NAME
 
 NARROWEST = 40
 """A paragraph of shorter lines than this is taken for a list or a form, not for wrapped prose."""
@@ -33,7 +33,7 @@ _HYPHEN = regex.compile(r"\w-$")
 _FIRST = regex.compile(r"[ \t]*(\S*)")
 _TITLE = regex.compile(rf"\b{TITLE_BEFORE_NAME}\.?$")
 _HALF_NAME = regex.compile(rf"(?i:\b{NAME_FIELD})[ \t]*[:=|][ \t]*\p{{Lu}}[\p{{L}}'’-]+,?$")
-_OTHER_HALF = regex.compile(r"[ \t]*\p{Lu}[\p{L}'’-]+(?:[ ]\p{Lu}[\p{L}'’-]*\.?)?[ \t]*")
+_OTHER_HALF = regex.compile(rf"[ \t]*{PARTICLE}{{0,2}}\p{{Lu}}[\p{{L}}'’-]+(?:[ ]\p{{Lu}}[\p{{L}}'’-]*\.?)?[ \t]*")
 
 
 class View(NamedTuple):
@@ -43,24 +43,29 @@ class View(NamedTuple):
     places: Sequence[int]
 
 
+def plain(text: str) -> str:
+    """The text, of the same length, with plain spaces and hyphens only."""
+    return text.translate(_PLAIN)
+
+
 def views(text: str) -> Iterator[View]:
     """The text, and the text as it is read where that is another one."""
     yield View(text, range(len(text)))
-    plain = text.translate(_PLAIN)
+    read = plain(text)
     parts: list[str] = []
     places: list[int] = []
     at = 0
-    for start, end in _wraps(plain):
-        parts.append(plain[at:start])
+    for start, end in _wraps(read):
+        parts.append(read[at:start])
         places.extend(range(at, start))
-        if not _HYPHEN.search(plain, max(0, start - 2), start):
+        if not _HYPHEN.search(read, max(0, start - 2), start):
             parts.append(" ")
             places.append(start)
         at = end
     if parts:
-        yield View("".join([*parts, plain[at:]]), [*places, *range(at, len(plain))])
-    elif plain != text:
-        yield View(plain, range(len(text)))
+        yield View("".join([*parts, read[at:]]), [*places, *range(at, len(read))])
+    elif read != text:
+        yield View(read, range(len(text)))
 
 
 def _wraps(text: str) -> Iterator[tuple[int, int]]:
@@ -82,4 +87,4 @@ def _goes_on(line: str, following: str, longest: int) -> bool:
     if longest < NARROWEST or _ITEM.match(following):
         return False
     first = _FIRST.match(following)
-    return first is not None and len(line) + 1 + len(first[1]) > min(longest, WIDE)
+    return first is not None and len(line) + 1 + len(first[1]) >= min(longest, WIDE)

@@ -107,6 +107,13 @@ def _history(w: Writer) -> None:
     w.say("Contact: {email}\n")
 
 
+def _jotting(w: Writer) -> None:
+    w.say("Name: {broken}\nMRN {mrn}\nSeen by Dr.{doctor}\n99F HR 92\n")
+    w.clinical(3, 5)
+    w.say("\nMother died in her {nineties}. Labs on {slash} and {slash}; discussed with Dr.\n")
+    w.say("{doctor}. {clinical} Transferred to {only} from ICU. {clinical}\nCC: Chest Pressure\ncc: {name}\n")
+
+
 LAYOUTS: dict[str, Make] = {
     "header": _header,
     "table": _table,
@@ -120,4 +127,5 @@ LAYOUTS: dict[str, Make] = {
     "consult": _consult,
     "billing": _billing,
     "history": _history,
+    "jotting": _jotting,
 }
