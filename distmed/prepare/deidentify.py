@@ -46,13 +46,13 @@ class Deidentifier:
         texts = dict.fromkeys(text for text in _texts(case) if text)
         untouched = {finding for finding in (*case.findings, *case.excluded) if _is_plain(finding)}
         untouched -= {case.text, *case.options, *(content for _, content in case.messages)}
-        spans = {text: [] if text in untouched else self._analyzer.spans(text) for text in texts}
-        names = {text[span.start : span.end] for text in texts for span in spans[text] if span.kind == "NAME"}
+        spans = self._analyzer.spans_of(text for text in texts if text not in untouched)
+        names = {text[span.start : span.end] for text in spans for span in spans[text] if span.kind == "NAME"}
         surrogates = Surrogates()
         found: Counter[str] = Counter()
         replaced: dict[str, str] = {"": ""}
         for text in texts:
-            every = with_names(text, spans[text], names)
+            every = with_names(text, spans.get(text, []), names)
             found.update(span.kind for span in every)
             replaced[text] = surrogates.put(text, every)
         public = texts_mapped(case, replaced.__getitem__)

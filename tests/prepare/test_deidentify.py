@@ -244,6 +244,24 @@ def test_the_same_person_is_the_same_in_all_texts_of_a_case(deidentifier: Deiden
     assert found["NAME"] >= 5
 
 
+def test_the_texts_of_a_case_are_read_each_as_if_alone(deidentifier: Deidentifier, analyzer: Analyzer) -> None:
+    texts = (
+        "please call",
+        "555-0199 units",
+        "seen by Dr.",
+        "Smith",
+        "MRN",
+        "0048291",
+        "in March",
+        "5 times",
+        "age",
+        "92",
+    )
+    assert deidentifier(case("", options=texts))[0].options == (*texts[:6], "in [DATE-1]", *texts[7:])
+    blocks = tuple(block for seed in range(39) for block in write_note(seed).text.split("\n\n"))
+    assert analyzer.spans_of(blocks) == {block: analyzer.spans(block) for block in blocks}
+
+
 def test_ages_over_89_are_capped_in_the_column_too(deidentifier: Deidentifier) -> None:
     assert deidentifier(case("x", age_years=97.0))[0].age_years == 90
     assert deidentifier(case("x", age_years=89.0))[0].age_years == 89
