@@ -31,9 +31,13 @@ _ITEM = regex.compile(r"[ \t]*(?:[^\w\s\"'“‘(\[#+$]|\p{Lu}[\w /#&'-]{0,30}(?
 """How a line begins that goes on with nothing: a mark of a list, a label."""
 _HYPHEN = regex.compile(r"\w-$")
 _FIRST = regex.compile(r"[ \t]*(\S*)")
-_TITLE = regex.compile(rf"\b{TITLE_BEFORE_NAME}\.?$")
+_TITLE = regex.compile(rf"\b{TITLE_BEFORE_NAME}\.?[ \t]*$")
 _HALF_NAME = regex.compile(rf"(?i:\b{NAME_FIELD})[ \t]*[:=|][ \t]*\p{{Lu}}[\p{{L}}'’-]+,?$")
 _OTHER_HALF = regex.compile(rf"[ \t]*{PARTICLE}{{0,2}}\p{{Lu}}[\p{{L}}'’-]+(?:[ ]\p{{Lu}}[\p{{L}}'’-]*\.?)?[ \t]*")
+
+
+_ENDED = regex.compile(r"(?<!\b\p{Lu}\p{Ll}{0,4})[.!?:;][ \t]*$")
+"""A sentence ends with the line: nothing goes over it. "Dr." and "Jan." end none."""
 
 
 class View(NamedTuple):
@@ -84,7 +88,7 @@ def _goes_on(line: str, following: str, longest: int) -> bool:
     """Whether a line was broken for want of room, or between the parts of a name."""
     if _TITLE.search(line) or (_HALF_NAME.search(line) and _OTHER_HALF.fullmatch(following)):
         return True
-    if longest < NARROWEST or _ITEM.match(following):
+    if longest < NARROWEST or _ENDED.search(line) or _ITEM.match(following):
         return False
     first = _FIRST.match(following)
     return first is not None and len(line) + 1 + len(first[1]) >= min(longest, WIDE)
