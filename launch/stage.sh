@@ -24,6 +24,10 @@ pack() {
                 ;;
             --data)
                 if [[ -e $2 ]]; then
+                    name=$(basename "$2")
+                    if [[ -e $folder/data/$name ]]; then
+                        echo "stage.sh: $folder/data/$name is there already: rename one, or pack into a new folder" >&2 && exit 2
+                    fi
                     cp -r "$2" "$folder/data/"
                 else
                     python -m huggingface_hub.cli.hf download "$2" --repo-type dataset --local-dir "$folder/data/${2//\//--}"

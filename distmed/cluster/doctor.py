@@ -14,7 +14,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -130,11 +130,20 @@ def _interfaces() -> Iterator[Finding]:
     else:
         yield Finding("warn", "interfaces", "none but lo has an address", "one host works; several need a network")
     for variable in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "DISTMED_INTERFACE"):
-        wanted = os.environ.get(variable, "").lstrip("=^")
-        if wanted and not any(name.startswith(wanted) for name in known):
+        wanted = os.environ.get(variable, "")
+        if wanted and not _is_up(wanted, known):
             yield Finding(
                 "fail", "interfaces", f"{variable}={wanted} is no interface that is up", f"use one of {listed}"
             )
+
+
+def _is_up(wanted: str, known: Collection[str]) -> bool:
+    """As NCCL reads it: prefixes with commas between, `=` for whole names, `^` for all but these."""
+    names = [name for name in wanted.lstrip("^=").split(",") if name]
+    if wanted.startswith("="):
+        return any(name in known for name in names)
+    named = [each for each in known if any(each.startswith(name) for name in names)]
+    return len(named) < len(known) if wanted.startswith("^") else bool(named)
 
 
 def _names() -> Iterator[Finding]:

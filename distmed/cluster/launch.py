@@ -15,22 +15,24 @@ from distmed.recipe_file import load_recipe
 from distmed.train.driver import run_folder
 
 OPTIONS = {"--name": "name", "--num-workers": "cluster.num_workers", "--num-trials": "tune.trials"}
-FLAGS = {"--resume", "--verbose"}
+FLAGS = {"--resume", "--verbose", "--force"}
 
 
 def facts(arguments: list[str]) -> str:
     """The line; raises UserError as `distmed train` would."""
-    overrides: list[str] = []
+    given: list[str] = []
+    said: list[str] = []
     words = iter(word for word in arguments if word not in FLAGS)
     for word in words:
         option, equals, value = word.partition("=")
         if option in OPTIONS:
-            overrides.append(f"{OPTIONS[option]}={value if equals else next(words, '')}")
+            said.append(f"{OPTIONS[option]}={value if equals else next(words, '')}")
         else:
-            overrides.append(word)
+            given.append(word)
     path = shipped.folder("recipes") / "smoke.yaml"
-    if overrides and "=" not in overrides[0]:
-        path = Path(overrides.pop(0))
+    if given and "=" not in given[0]:
+        path = Path(given.pop(0))
+    overrides = [*given, *said]
     recipe = load_recipe(path, overrides)
     workers = "set" if "num_workers" in recipe.cluster.model_fields_set else "-"
     return f"{recipe.name} {workers} {run_folder(recipe.name).path}"

@@ -79,3 +79,19 @@ def test_hosts_with_different_versions_are_refused_by_name() -> None:
     check_versions({"10.0.0.1": same, "10.0.0.2": same})
     with pytest.raises(UserError, match=r"torch is 2\.12\.1 on 10\.0\.0\.2, 2\.13\.0 on 10\.0\.0\.1"):
         check_versions({"10.0.0.1": same, "10.0.0.2": {**same, "torch": "2.12.1"}})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "up"),
+    [
+        ("eth", True),
+        ("=eth", False),
+        ("=eth0", True),
+        ("ib0,eth0", True),
+        ("ib,en", False),
+        ("^docker0,lo", True),
+        ("^eth", False),
+    ],
+)
+def test_interfaces_are_read_as_nccl_reads_them(wanted: str, up: bool) -> None:
+    assert doctor._is_up(wanted, {"eth0", "eth1"}) == up

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
         (["name=a", "train.max_steps=3"], "a", "-"),
         ([str(ROOT / "recipes" / "smoke.yaml"), "--name", "b", "--num-workers=4"], "b", "set"),
         ([str(ROOT / "recipes" / "tune_phenopackets.yaml"), "--num-trials", "3", "name=d"], "d", "-"),
+        (["--force", "--name", "e", str(ROOT / "recipes" / "smoke.yaml"), "name=f"], "e", "-"),
         (["--name=c", "cluster.num_workers=[2,8]", "--resume"], "c", "set"),
     ],
 )

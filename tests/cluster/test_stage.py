@@ -84,6 +84,17 @@ def test_what_is_packed_comes_out_again(stage: Stage) -> None:
     assert str(stage.folder / "stage" / "models" / "some--model") in done.stdout
 
 
+def test_two_sources_of_one_name_are_refused_and_not_merged(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    for site in ("a", "b"):
+        (tmp_path / site / "notes").mkdir(parents=True)
+        (tmp_path / site / "notes" / f"{site}.jsonl").write_text("{}\n")
+    done = stage("pack", "stage", "--data", "a/notes", "--data", "b/notes")
+    assert done.returncode == 2
+    assert "stage/data/notes is there already" in done.stderr
+    assert [path.name for path in (tmp_path / "stage" / "data" / "notes").iterdir()] == ["a.jsonl"]
+
+
 def test_a_file_that_changed_on_the_way_is_refused(stage: Stage) -> None:
     (stage.folder / "stage" / "data" / "train.jsonl").write_text("{}\n{}\n")
     done = stage("unpack", "stage", "venv")
