@@ -41,8 +41,8 @@ def check_roles(columns: dict[str, str]) -> dict[str, str]:
     return columns
 
 
-def by_columns(columns: dict[str, str]) -> Callable[[Row], Case]:
-    """The function from row to case for checked roles."""
+def by_columns(columns: dict[str, str], *, answered: bool = True) -> Callable[[Row], Case]:
+    """The function from row to case for checked roles; unless `answered`, a dialogue may lack its answer."""
     subgroups = {role.removeprefix(SUBGROUP): column for role, column in columns.items() if role.startswith(SUBGROUP)}
 
     def to_case(row: Row) -> Case:
@@ -53,14 +53,14 @@ def by_columns(columns: dict[str, str]) -> Callable[[Row], Case]:
         if text is None and "messages" not in columns:
             raise RowError(f"has no text in column `{columns['text']}`", "fill it in, or take the row out")
         options = _options(cell("options"), columns.get("options", ""))
-        messages = _messages(cell("messages"), columns["messages"]) if "messages" in columns else ()
+        messages = _messages(cell("messages"), columns["messages"], answered) if "messages" in columns else ()
         label, answer = text_of(cell("label")), text_of(cell("answer"))
         if options:
             label = _letter(answer or label, options, columns.get("answer") or columns.get("label", ""))
         elif "answer" in columns and not messages:
-            if answer is None:
+            if answer is None and answered:
                 raise RowError(f"has no answer in column `{columns['answer']}`", "fill it in, or take the row out")
-            messages = (("user", text or ""), ("assistant", answer))
+            messages = (("user", text or ""), ("assistant", answer or ""))
         return Case(
             id=text_of(cell("id")) or "",
             group=text_of(cell("group")) or "",
@@ -117,7 +117,7 @@ def _letter(answer: str | None, options: tuple[str, ...], column: str) -> str | 
     )
 
 
-def _messages(value: Any, column: str) -> tuple[tuple[str, str], ...]:
+def _messages(value: Any, column: str, answered: bool) -> tuple[tuple[str, str], ...]:
     messages = _parsed(value)
     how = (
         'messages are a list of {"role": "user" or "assistant" or "system", "content": …}, the last from the assistant'
@@ -131,7 +131,7 @@ def _messages(value: Any, column: str) -> tuple[tuple[str, str], ...]:
         if message.get("role") not in ("system", "user", "assistant"):
             raise RowError(f"holds a message of unknown role in column `{column}`", how)
         pairs.append((message["role"], message["content"]))
-    if pairs[-1][0] != "assistant" or not pairs[-1][1].strip():
+    if answered and (pairs[-1][0] != "assistant" or not pairs[-1][1].strip()):
         raise RowError(f"has no answer of the assistant at the end of column `{column}`", how)
     return tuple(pairs)
 

@@ -6,6 +6,7 @@ format states what must never reach a model. `columns` (see columns.py) takes an
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,9 +25,8 @@ class Format:
     """How to read one data set.
 
     A case returned with an empty `id` or `group` is named by its place in the file. `answers` are the columns of the
-    label, which cases to be diagnosed may lack. `drops` says why `to_case` returns
-    None. `unnest` turns a file that is one JSON document into rows; `header` names the columns of a CSV that has no
-    header line.
+    label, which cases to be diagnosed or compared may lack. `drops` says why `to_case` returns None. `unnest`
+    turns a file that is one JSON document into rows; `header` names the columns of a CSV that has no header line.
     """
 
     name: str
@@ -53,6 +53,18 @@ def format_of(source: Source) -> Format:
             f"format {source.format} has columns of its own", "leave `columns:` out, or write `format: columns`"
         )
     return FORMATS[source.format]
+
+
+def format_to_compare(source: Source) -> Format:
+    """The same format for rows of which only the wording counts: they owe no label, no answer, no id and no group."""
+    format = format_of(source)
+    if source.format != "columns":
+        return dataclasses.replace(format, labeled=False)
+    roles = check_roles(source.columns)
+    asked = {role: column for role, column in roles.items() if role in ("text", "options", "messages")}
+    answer = {role: column for role, column in roles.items() if role == "answer" and "options" not in roles}
+    to_case = by_columns(asked | answer, answered=False)
+    return dataclasses.replace(format, columns=tuple(asked.values()), to_case=to_case, labeled=False)
 
 
 def _columns_format(roles: dict[str, str]) -> Format:
@@ -186,7 +198,7 @@ def _mts_dialog(row: Row) -> Case:
         text=dialogue,
         label=section,
         label_name=_SECTIONS.get(section.lower(), section) if section else None,
-        messages=(("user", f"{task}\n{dialogue}"), ("assistant", str(row["section_text"]).strip())),
+        messages=(("user", f"{task}\n{dialogue}"), ("assistant", text_of(row["section_text"]) or "")),
     )
 
 
@@ -197,7 +209,7 @@ def _medquad(row: Row) -> Case:
         kind="dialogue",
         group=text_of(row["focus"]) or f"{row['source']}-{row['qid']}",
         text=question,
-        messages=(("user", question), ("assistant", str(row["answer"]).strip())),
+        messages=(("user", question), ("assistant", text_of(row["answer"]) or "")),
         subgroups={"source": str(row["source"])},
     )
 
@@ -242,6 +254,7 @@ FORMATS: dict[str, Format] = {
             ("pmid", "QUESTION", "CONTEXTS", "LABELS", "final_decision"),
             "Never LONG_ANSWER, the conclusion that gives the answer away, nor the two reasoning_*_pred columns.",
             _pubmedqa,
+            answers=("final_decision",),
             unnest=_pubmedqa_rows,
         ),
         Format(
@@ -249,6 +262,7 @@ FORMATS: dict[str, Format] = {
             ("name", "category", "qid", "qtext", "ra", "answers", "image"),
             "Never `ra` (which counts from 1), and no question that needs its image.",
             _head_qa,
+            answers=("ra",),
             drops="question needs its image",
             unnest=_head_qa_rows,
         ),
@@ -257,6 +271,7 @@ FORMATS: dict[str, Format] = {
             ("question", "A", "B", "C", "D", "answer"),
             "Never the answer column; these are test questions, so never train on them.",
             _mmlu,
+            answers=("answer",),
             header=("question", "A", "B", "C", "D", "answer"),
         ),
         Format(
@@ -264,6 +279,7 @@ FORMATS: dict[str, Format] = {
             ("section_header", "section_text", "dialogue"),
             "Never the note (section_text) or its section with the dialogue: they are the answers.",
             _mts_dialog,
+            answers=("section_header", "section_text"),
         ),
         Format(
             "medquad",
@@ -271,6 +287,7 @@ FORMATS: dict[str, Format] = {
             "Never the answer with the question; keep splits apart by focus, since near duplicates share it.",
             _medquad,
             labeled=False,
+            answers=("answer",),
         ),
         Format(
             "ddxplus",

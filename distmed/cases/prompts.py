@@ -44,6 +44,12 @@ tokenizer's end-of-sequence token, so that the model learns to stop:
 """
 
 
+def lettered(case: Case | Asked) -> str:
+    """A question with its options, each behind its letter."""
+    options = (f"{letter}) {option}" for letter, option in zip(LETTERS, case.options, strict=False))
+    return "\n".join((case.text, *options))
+
+
 class Draw:
     """Which findings of a case stay, and in which order, in one epoch.
 
@@ -79,8 +85,7 @@ class Prompt:
         Findings come before what was not found, so that a cut at the right loses the least.
         """
         if case.kind == "choice" and case.options:
-            options = (f"{letter}) {option}" for letter, option in zip(LETTERS, case.options, strict=False))
-            return "\n".join((case.text, *options))
+            return lettered(case)
         return case.text or self._from_findings(case, draw)
 
     def messages(self, case: Case | Asked, draw: Draw | None = None) -> list[Message]:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distmed.cases.case import Case
+from distmed.errors import UserError
 from distmed.prepare.read import Placed
-from distmed.prepare.wording import character_runs, folded, hash_of, word_runs, wording
+from distmed.prepare.wording import character_runs, folded, hash_of, word_runs, wordings
 
 WORDS, CHARACTERS = _LENGTHS = 13, 64
 RULES = ("13 words", "64 characters", "whole text")
@@ -24,9 +25,10 @@ BOILERPLATE = 10
 """A run in more evaluation cases than these is a phrase of the data set, not a case; nor is a run that is half such."""
 
 MIN_FINDINGS = 8
-"""A case of findings alone is compared as a whole; two patients may well share a shorter list."""
+"""Findings are compared as a whole; two patients may well share a shorter list."""
 
 _NAMES = "evaluation.json"
+_NONE = np.empty(0, dtype=np.uint64)
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ class Evaluation:
     ignored: int
     runs: tuple[tuple[NDArray[np.uint64], NDArray[np.int32]], ...]
 
-    def overlap(self, case: Case, text: str) -> Overlap | None:
-        """The first overlap of a case, whose folded wording is `text`."""
-        for rule, hashes_R in enumerate(_runs(case, text)):
+    def overlap(self, case: Case) -> Overlap | None:
+        """The first overlap of a case."""
+        for rule, hashes_R in ((rule, hashes) for runs in _runs(case) for rule, hashes in enumerate(runs)):
             known_K, cases_K = self.runs[rule]
             if not len(hashes_R) or not len(known_K):
                 continue
@@ -68,23 +70,34 @@ class Evaluation:
         return cls(values["places"], values["ignored"], runs)
 
 
-def build(cases: Iterable[Placed], folder: Path) -> None:
-    """Hash the evaluation cases into the folder; the file that `is_built` looks for comes last."""
+def build(sets: Iterable[tuple[str, Iterable[Placed]]], folder: Path) -> None:
+    """Hash the cases of the evaluation sets, each with its name, into the folder; the file that `is_built` looks for
+    comes last. Raises UserError for a set of which nothing can be compared."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     places: list[str] = []
     found: list[list[NDArray[np.uint64]]] = [[] for _ in RULES]
-    for placed in cases:
-        places.append(placed.place)
-        for rule, hashes_R in enumerate(_runs(placed.case, folded(wording(placed.case)))):
-            found[rule].append(hashes_R)
+    owners: list[int] = []
+    for name, cases in sets:
+        before = len(owners)
+        for placed in cases:
+            for runs in _runs(placed.case):
+                owners.append(len(places))
+                for rule, hashes_R in enumerate(runs):
+                    found[rule].append(hashes_R)
+            places.append(placed.place)
+        if len(owners) == before:
+            raise UserError(
+                f"{name}: none of its cases can be compared",
+                f"name one with texts or {MIN_FINDINGS} findings a case; --without-format says how it is read",
+            )
     ignored = 0
-    for rule, by_case in enumerate(found):
-        hashes_H = np.concatenate(by_case)
-        cases_H = np.repeat(np.arange(len(by_case), dtype=np.int32), [len(hashes) for hashes in by_case])
+    for rule, by_wording in enumerate(found):
+        hashes_H = np.concatenate(by_wording)
+        cases_H = np.repeat(np.array(owners, dtype=np.int32), [len(hashes) for hashes in by_wording])
         if rule < len(_LENGTHS):
-            phrases_P = _phrases(by_case)
+            phrases_P = _phrases(hashes_H, cases_H)
             ignored += len(phrases_P)
-            kept_H = np.concatenate([~_near(np.isin(hashes, phrases_P), _LENGTHS[rule] // 2) for hashes in by_case])
+            kept_H = np.concatenate([~_near(np.isin(hashes, phrases_P), _LENGTHS[rule] // 2) for hashes in by_wording])
             hashes_H, cases_H = hashes_H[kept_H], cases_H[kept_H]
         known_K, first_K = np.unique(hashes_H, return_index=True)
         np.save(folder / f"hashes-{rule}.npy", known_K)
@@ -96,10 +109,13 @@ def is_built(folder: Path) -> bool:
     return (folder / _NAMES).is_file()
 
 
-def _phrases(by_case: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+def _phrases(hashes_H: NDArray[np.uint64], cases_H: NDArray[np.int32]) -> NDArray[np.uint64]:
     """The hashes that are in more than BOILERPLATE cases."""
-    once_H = np.concatenate([np.unique(hashes) for hashes in by_case])
-    known_K, counts_K = np.unique(once_H, return_counts=True)
+    order_H = np.lexsort((cases_H, hashes_H))
+    sorted_H, of_H = hashes_H[order_H], cases_H[order_H]
+    again_H = np.zeros(len(order_H), dtype=bool)
+    again_H[1:] = (sorted_H[1:] == sorted_H[:-1]) & (of_H[1:] == of_H[:-1])
+    known_K, counts_K = np.unique(sorted_H[~again_H], return_counts=True)
     return known_K[counts_K > BOILERPLATE]
 
 
@@ -112,14 +128,23 @@ def _near(marked_R: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     return before[np.minimum(at + reach + 1, len(marked_R))] > before[np.maximum(at - reach, 0)]
 
 
-def _runs(case: Case, text: str) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
-    words = text.split()
-    whole: list[int] = []
-    if not text and len(case.findings) + len(case.excluded) >= MIN_FINDINGS:
-        whole = [hash_of("findings", *sorted(map(folded, case.findings)), "", *sorted(map(folded, case.excluded)))]
-    elif text and len(words) < WORDS and len(text) < CHARACTERS:
-        whole = [hash_of("text", text)]
-    return word_runs(words, WORDS), character_runs(text, CHARACTERS), np.array(whole, dtype=np.uint64)
+def _runs(case: Case) -> list[tuple[NDArray[np.uint64], ...]]:
+    """For the findings and for each wording of a case its hashes by rule; nothing where there is nothing to compare."""
+    found: list[tuple[NDArray[np.uint64], ...]] = []
+    if len(case.findings) + len(case.excluded) >= MIN_FINDINGS:
+        listed = ("findings", *sorted(map(folded, case.findings)), "", *sorted(map(folded, case.excluded)))
+        found.append((_NONE, _NONE, _whole(*listed)))
+    for text in filter(None, map(folded, wordings(case))):
+        words = text.split()
+        short = len(words) < WORDS and len(text) < CHARACTERS
+        found.append(
+            (word_runs(words, WORDS), character_runs(text, CHARACTERS), _whole("text", text) if short else _NONE)
+        )
+    return found
+
+
+def _whole(*parts: str) -> NDArray[np.uint64]:
+    return np.array([hash_of(*parts)], dtype=np.uint64)
 
 
 def _mapped(path: Path) -> NDArray:

@@ -28,7 +28,7 @@ from distmed.prepare.decontaminate import Evaluation, build, is_built
 from distmed.prepare.manifest import MANIFEST, Manifest
 from distmed.prepare.open import source_content, source_stamp
 from distmed.prepare.parts import Parts
-from distmed.prepare.read import Placed, Reader, check_sources, evaluation_cases
+from distmed.prepare.read import Placed, Reader, check_sources, evaluation_set
 from distmed.prepare.report import OVERLAPS, Report
 from distmed.prepare.settings import Settings
 from distmed.prepare.shards import write_shards
@@ -121,8 +121,11 @@ def _evaluation(settings: Settings, parts: Parts, watch: Watch) -> Path | None:
     folder = parts.folder / "evaluation"
     if not is_built(folder):
         with watch.phase("reading the evaluation sets") as advanced:
-            cases = (placed for source in settings.without for placed in evaluation_cases(source))
-            build(_told(cases, advanced), folder)
+            readers = [evaluation_set(source) for source in settings.without]
+            build(((r.settings.sources[0].source, _told(iter(r), advanced)) for r in readers), folder)
+        for reader in readers:
+            for rule, count in sorted((reader.dropped + reader.unclean).items()):
+                watch.note(f"{reader.settings.sources[0].source}: {count} of {reader.rows} rows not compared: {rule}")
     return folder
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from distmed.cases.case import Case
 from distmed.cases.columns import check_roles
 from distmed.cases.demographics import subgroups
-from distmed.cases.formats import Format, format_of
+from distmed.cases.formats import Format, format_of, format_to_compare
 from distmed.cases.read import read_cases
 from distmed.cases.rows import Place, Row, RowError, text_of
 from distmed.cases.sources import placed_rows
@@ -41,13 +41,15 @@ class Placed:
 class Reader:
     """All cases of the settings' sources.
 
-    Shards of a source that is prepared already are compared with their `checksums`. After a pass: `rows` read, how many
+    Shards of a source that is prepared already are compared with their `checksums`. `compared`: an evaluation set, of
+    which only the wording counts; its rows owe no label. After a pass: `rows` read, how many
     were `dropped` by the settings or the format, and how many were `unclean`.
     """
 
-    def __init__(self, settings: Settings, *, checksums: bool = True) -> None:
+    def __init__(self, settings: Settings, *, checksums: bool = True, compared: bool = False) -> None:
         self.settings = settings
         self.checksums = checksums
+        self.compared = compared
         self.rows = 0
         self.dropped: Counter[str] = Counter()
         self.unclean: Counter[str] = Counter()
@@ -71,11 +73,13 @@ class Reader:
                 self.rows += 1
                 yield Placed(case, f"{Path(source.source).name}:{number}")
             return
-        format = format_of(source)
-        texts = _texts(source) if self.settings.clean else ()
+        format = format_to_compare(source) if self.compared else format_of(source)
+        texts = _texts(source, answered=not self.compared) if self.settings.clean else ()
         extra = [column for column in (self.settings.group_by, self.settings.date_column) if column]
         for place, row in placed_rows(source, format):
             self.rows += 1
+            if self.compared:
+                row = dict.fromkeys(format.answers) | row
             _require(row, (*format.columns, *source.where, *extra), place)
             placed = self._placed(source, format, texts, place, row)
             if placed is not None:
@@ -120,12 +124,12 @@ def check_sources(settings: Settings) -> None:
         first = source.model_copy(update={"where": {}})  # the first match of a filter may lie far back
         next(iter(Reader(dataclasses.replace(settings, sources=(first,)), checksums=False)), None)
     for source in settings.without:
-        next(iter(Reader(Settings(sources=(source,)), checksums=False)), None)
+        next(iter(evaluation_set(source, checksums=False)), None)
 
 
-def evaluation_cases(source: Source) -> Iterator[Placed]:
-    """The cases of an evaluation set, for `--without`."""
-    return iter(Reader(Settings(sources=(source,))))
+def evaluation_set(source: Source, *, checksums: bool = True) -> Reader:
+    """The reader of an evaluation set, for `--without`."""
+    return Reader(Settings(sources=(source,)), checksums=checksums, compared=True)
 
 
 def _whole(source: Source, checksums: bool) -> Iterator[Case] | None:
@@ -140,13 +144,13 @@ def _whole(source: Source, checksums: bool) -> Iterator[Case] | None:
     return None
 
 
-def _texts(source: Source) -> tuple[tuple[str, str], ...]:
+def _texts(source: Source, *, answered: bool) -> tuple[tuple[str, str], ...]:
     """Columns that must not be empty, each with the rule that drops a row where it is."""
     if source.format != "columns":
         return ()
     roles = check_roles(source.columns)
     owed = [("text", "empty text")] if "messages" not in roles else []
-    if "options" not in roles and "messages" not in roles:
+    if answered and "options" not in roles and "messages" not in roles:
         owed.append(("answer", "no answer"))
     return tuple((roles[role], rule) for role, rule in owed if role in roles)
 

@@ -68,7 +68,7 @@ class Stages:
         rows = []
         for (placed, public), words, signature in zip(kept, wordings, signed, strict=True):
             own, text = replace(public, id=placed.case.id), folded_with_signs(words)
-            overlap = self.evaluation.overlap(placed.case, folded(wording(placed.case))) if self.evaluation else None
+            overlap = self.evaluation.overlap(placed.case) if self.evaluation else None
             rows.append(
                 {
                     **public.to_row(),

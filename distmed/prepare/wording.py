@@ -14,6 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from distmed.cases.case import Case
+from distmed.cases.prompts import lettered
 
 _NO_WORD = re.compile(r"[\W_]+")
 _SIGN = r"[+<>=]|(?<=[^\W_])-(?![^\W_])|(?<=\()-"
@@ -25,10 +26,21 @@ _INVERSE = pow(_BASE, -1, 2**64)
 def wording(case: Case) -> str:
     """What is particular to the case in all that a model reads or writes of it; empty for a case of findings alone.
 
-    What the user says stands in `text`; what the system says is the same in every case.
+    What the user says mostly stands in `text` too, or `text` in it; what the system says is the same in every case.
     """
-    written = [content for role, content in case.messages if role == "assistant" or (role == "user" and not case.text)]
+    written = [
+        content
+        for role, content in case.messages
+        if role == "assistant"
+        or (role == "user" and not (case.text and (content in case.text or case.text in content)))
+    ]
     return "\n".join(part for part in (case.text, *case.options, *written) if part)
+
+
+def wordings(case: Case) -> list[str]:
+    """`wording`, and a question also as it is put to a model: another data set may hold it either way."""
+    bare = wording(case)
+    return [text for text in (bare, lettered(case) if case.options else "") if text]
 
 
 def folded(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distmed.cases.synthetic import patients
 from distmed.prepare.wording import character_runs, word_runs
 from tests.prepare.conftest import Prepared, PrepareDoor, note
 
@@ -121,6 +122,98 @@ def test_an_evaluation_set_of_another_format_and_a_prepared_one(
         out=tmp_path / "b",
     )
     assert [case.text for case in done.cases()] == [note(2)]
+
+
+def texts(done: Prepared) -> list[str]:
+    return [case.text for case in done.cases()]
+
+
+def test_an_evaluation_set_needs_no_labels(prepare: PrepareDoor, table: Table, tmp_path: Path) -> None:
+    source = table([{"text": note(n), "label": "D", "site": "A"} for n in range(4)])
+    bare = table([{"text": note(1)}], "bare.jsonl")
+    half = table([{"text": note(2), "label": None}, {"text": note(3), "label": "E"}, {"text": ""}], "half.jsonl")
+    without = ("--without", bare, "--without", half)
+    done = prepare(source, "--no-deidentify", "--columns", "text=text", "--columns", "label=label", "--columns",
+                   "group=site", *without, out=tmp_path / "out")  # fmt: skip
+    assert texts(done) == [note(0)]
+    assert "half.jsonl: 1 of 3 rows not compared: empty text" in done.said
+
+
+def test_questions_and_dialogues_without_an_answer_are_compared(
+    prepare: PrepareDoor, table: Table, tmp_path: Path
+) -> None:
+    def without(rows: list[dict[str, Any]], *roles: str, format: str = "columns") -> list[str]:
+        columns = [word for role in roles for word in ("--columns", role)]
+        evaluation = table(rows, f"{format}-{len(roles)}-e.jsonl")
+        out = tmp_path / f"out-{evaluation.name}"
+        more = ("--no-deidentify", *columns, "--without", evaluation, "--without-format", format)
+        return texts(prepare(table(training), *more, out=out))
+
+    training: list[dict[str, Any]] = [{"q": note(n), "a": "yes", "options": ["yes", "no"]} for n in (1, 2)]
+    assert without([{"q": note(1)}], "text=q", "answer=a") == [note(2)]
+    assert without([{"q": note(1), "options": ["no", "yes"]}], "text=q", "options=options", "answer=a") == [note(2)]
+    chats = [[{"role": "user", "content": note(n)}, {"role": "assistant", "content": "yes"}] for n in (1, 2)]
+    training = [{"m": chat} for chat in chats]
+    assert without([{"m": chats[0][:1]}], "messages=m") == [note(2)]
+    training = [{"text": note(n), "label": "D"} for n in (1, 2)]
+    assert without([{"question": note(1), **dict.fromkeys("ABCD", "x")}], format="mmlu") == [note(2)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "format"),
+    [([{"text": ""}, {"text": "?!"}], "columns"), ([], "columns"),
+     ([dict.fromkeys(("case_id", "pmid", "sex", "age")) | {"phenotypes": ["Seizure"], "excluded": []}], "phenopackets")],
+)  # fmt: skip
+def test_an_evaluation_set_of_which_nothing_can_be_compared_is_refused(
+    prepare: PrepareDoor, table: Table, tmp_path: Path, rows: list[dict[str, Any]], format: str
+) -> None:
+    without = table(rows, "evaluation.jsonl")
+    more = ("--no-deidentify", "--without", without, "--without-format", format, "--without", "builtin:patients/eval")
+    refused = prepare.refuse(table([{"text": note(1), "label": "D"}]), *more, out=tmp_path / "out")
+    assert "evaluation.jsonl: none of its cases can be compared" in refused.message
+
+
+LETTERED = "Which drug lowers urate?\nA) colchicine\nB) allopurinol\nC) prednisone\nD) ibuprofen"
+QUESTION = {"text": "Which drug lowers urate?", "options": ["colchicine", "allopurinol", "prednisone", "ibuprofen"]}
+
+
+def test_a_question_is_found_with_and_without_the_letters_of_its_options(
+    prepare: PrepareDoor, table: Table, tmp_path: Path
+) -> None:
+    bare = "\n".join([str(QUESTION["text"]), *QUESTION["options"]])
+    rows = [{"text": text, "label": "B"} for text in (LETTERED, bare, LETTERED.replace("urate", "uric acid"))]
+    exam = tmp_path / "exam.csv"
+    exam.write_text(",".join([str(QUESTION["text"]), *QUESTION["options"], "B"]) + "\n")
+    more = ("--no-deidentify", "--without", exam, "--without-format", "mmlu")
+    assert texts(prepare(table(rows), *more, out=tmp_path / "a")) == [rows[2]["text"]]
+    roles = ("--columns", "text=text", "--columns", "options=options", "--columns", "answer=answer")
+    asked = table([{**QUESTION, "answer": "B"}, {**QUESTION, "text": "Which does not?", "answer": "A"}], "asked.jsonl")
+    lettered = table([{"text": LETTERED, "options": ["yes", "no"]}], "lettered.jsonl")
+    done = prepare(asked, "--no-deidentify", *roles, "--without", lettered, out=tmp_path / "b")
+    assert texts(done) == ["Which does not?"]
+
+
+def test_what_the_user_says_is_compared_beside_a_text_of_its_own(
+    prepare: PrepareDoor, table: Table, tmp_path: Path
+) -> None:
+    rows = [
+        {"t": f"topic {n}", "m": [{"role": "user", "content": note(n)}, {"role": "assistant", "content": "rest"}]}
+        for n in (1, 2)
+    ]
+    roles = ("--no-deidentify", "--columns", "text=t", "--columns", "messages=m")
+    without = table([{"t": "another", "m": rows[0]["m"]}], "evaluation.jsonl")
+    assert texts(prepare(table(rows), *roles, "--without", without, out=tmp_path / "out")) == ["topic 2"]
+
+
+def test_a_patient_with_a_vignette_is_found_by_the_findings_too(
+    prepare: PrepareDoor, table: Table, tmp_path: Path
+) -> None:
+    patient = next(case for case in patients("eval", 50) if len(case.findings) + len(case.excluded) >= 8)
+    row = {"case_id": "a", "pmid": "a", "sex": None, "age": None, "phenotypes": patient.findings,
+           "excluded": patient.excluded, "disease_id": "D", "disease": "d"}  # fmt: skip
+    source = table([row, row | {"case_id": "b", "phenotypes": ["Seizure"]}])
+    more = ("--no-deidentify", "--format", "phenopackets", "--without", "builtin:patients/eval")
+    assert [case.id for case in prepare(source, *more, out=tmp_path / "out").cases()] == ["b"]
 
 
 @pytest.mark.parametrize("length", [1, 5, 13])
