@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from distmed.cases import prompts
 from distmed.cases.case import Asked, Case
+from distmed.cases.chats import DAY, rendered, writes_the_day
 from distmed.cases.prompts import Draw, Prompt
 from distmed.recipe import Recipe
 
@@ -105,14 +106,14 @@ class Encode:
         return _in_a_row(rows)
 
     def _whole_chats(self, chats: list[list[dict[str, str]]]) -> tuple[NDArray[np.int32], Ints]:
-        return _in_a_row(self._ids(self._render(chats)))
+        return _in_a_row(self._ids(rendered(self.tokenizer, chats)))
 
     def _chats(self, chats: list[list[dict[str, str]]]) -> tuple[NDArray[np.int32], Ints, Ints]:
         """Ids of whole chats, and where in each the answer begins; at the end if a chat has none."""
-        wholes = self._render(chats)
+        wholes = rendered(self.tokenizer, chats)
         answered = [number for number, chat in enumerate(chats) if chat[-1]["role"] == "assistant"]
         prompts = list(wholes)
-        asked = self._render([chats[number][:-1] for number in answered], add_generation_prompt=True)
+        asked = rendered(self.tokenizer, [chats[number][:-1] for number in answered], asking=True)
         for number, prompt in zip(answered, asked, strict=True):
             prompts[number] = prompt
         # The first token follows nothing, so it cannot be predicted.
@@ -127,11 +128,6 @@ class Encode:
             rows, heads = self._ids(wholes), self._ids(prompts)
             starts = [max(1, _common(row, head)) for row, head in zip(rows, heads, strict=True)]
         return *_in_a_row(rows), np.array(starts, dtype=np.int64)
-
-    def _render(self, chats: list[list[dict[str, str]]], **options: Any) -> list[str]:
-        """Chats as text. A chat template writes the special tokens itself."""
-        texts: Any = self.tokenizer.apply_chat_template(chats, tokenize=False, **options) if chats else []
-        return list(texts)
 
     @cached_property
     def _backend(self) -> Tokenizer:
@@ -173,7 +169,7 @@ def augments(recipe: Recipe) -> bool:
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Of all that makes text into ids: vocabulary, merges, normalisation, special tokens, chat template."""
+    """Of all that makes text into ids: vocabulary, merges, normalisation, special tokens, chat template and its day."""
     if tokenizer.is_fast:
         model = json.loads(tokenizer.backend_tokenizer.to_str())
         model["truncation"] = model["padding"] = None  # set by the last call, not by who the tokenizer is
@@ -185,6 +181,8 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
         str(tokenizer.special_tokens_map),
         str(tokenizer.chat_template),
     ]
+    if writes_the_day(tokenizer):
+        parts.append(DAY.date().isoformat())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

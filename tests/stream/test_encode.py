@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from distmed.cases.case import Case
+from distmed.cases.chats import rendered
 from distmed.recipe import Recipe
 from distmed.stream.encode import AT_ONCE, Encode, prompt_hash, tokenizer_hash
 
@@ -90,6 +91,23 @@ def test_where_the_template_asks_otherwise_than_it_records_the_answer_starts_at_
     case = Case(id="d", kind="dialogue", group="d", messages=(("user", "acute pain"), ("assistant", " mild rash")))
     example = Encode(recipe("generate"), thinking, {})(case, 0, True)
     assert thinking.decode(example.input_ids[example.is_target]) == " mild rash"
+
+
+DATED = "{{ 'Today Date: ' + strftime_now('%d %b %Y') }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+
+
+def test_a_template_that_writes_the_day_gives_the_same_tokens_on_any_day(recipe: RecipeMaker, tokenizer: Any) -> None:
+    dated = pickle.loads(pickle.dumps(tokenizer))
+    dated.chat_template = DATED
+    assert rendered(dated, [[{"role": "user", "content": ", rash"}]]) == ["Today Date: 26 Jul 2024, rash"]
+    at = "{% set form = '%A %Y-%m-%d 100%%' %}{% if strftime_now is defined %}{{ strftime_now(form) }}{% endif %}"
+    other = pickle.loads(pickle.dumps(tokenizer))
+    other.chat_template = at
+    assert rendered(other, [[]]) == ["Friday 2024-07-26 100%"]
+    fixed = pickle.loads(pickle.dumps(tokenizer))
+    fixed.chat_template = DATED.replace("strftime_now('%d %b %Y')", "'26 Jul 2024'")
+    ids = [Encode(recipe("generate"), each, {})(CASE, 0, True).input_ids.tolist() for each in (dated, fixed)]
+    assert ids[0] == ids[1]
 
 
 def test_training_draws_findings_by_seed_epoch_and_case_and_evaluation_never(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from distmed.cases.case import Case
+from distmed.cases.chats import rendered
 from distmed.cases.columns import LETTERS
 from distmed.cases.prompts import DEFAULT_CHAT_TEMPLATE
 from distmed.errors import UserError
@@ -77,9 +78,7 @@ class Questions:
             for role, content in zip(("user", "assistant"), turn, strict=True)
         ]
         turns.append({"role": "user", "content": prompt})
-        return Question(
-            str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)), answers
-        )
+        return Question(rendered(self.tokenizer, [turns], asking=True)[0], answers)
 
     def _prompt(self, mode: Mode, case: Case, shown: tuple[str, ...]) -> str:
         options = list(zip(LETTERS, shown, strict=False))

@@ -47,6 +47,12 @@ def test_in_a_chat_letters_are_asked_as_in_training(loaded: Make, questions: lis
     assert render(trained, tokenize=False).startswith(asked.prompt + right)
 
 
+def test_a_chat_that_names_the_day_is_asked_as_on_the_day_of_training(loaded: Make, questions: list[Case]) -> None:
+    tokenizer = loaded().tokenizer
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}"
+    assert Questions(Choice(chat="always"), tokenizer).ask("letter", questions[0], []).prompt == "26 Jul 2024"
+
+
 def test_in_a_chat_examples_are_earlier_turns(loaded: Make, questions: list[Case]) -> None:
     prompt = Questions(Choice(chat="always"), loaded().tokenizer).ask("letter", questions[0], questions[1:3]).prompt
     assert prompt.count("<|user|>") == 3
