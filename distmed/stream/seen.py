@@ -2,7 +2,7 @@
 
     python -m distmed.stream.seen RUNS ID… [--raw SOURCE …]
 
-RUNS holds run directories; an ID is a case's own, or that of its group (patient, paper). Prepared folders without
+RUNS holds run directories, or is one; an ID is a case's own, or that of its group (patient, paper). Prepared folders without
 identifiers know neither: with the sources they were prepared from (`--raw`), ids are looked up there, and the places of
 their rows in the shards. Nothing is prepared or changed; what cannot be answered is said, never passed over.
 """
@@ -19,7 +19,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from distmed.errors import UserError
 from distmed.prepare.manifest import MANIFEST, Manifest
@@ -27,7 +26,7 @@ from distmed.prepare.open import source_content, source_stamp
 from distmed.prepare.read import Reader
 from distmed.prepare.settings import Settings
 from distmed.recipe import Source
-from distmed.recipe_file import check
+from distmed.recipe_file import load_recipe
 from distmed.rundir import RunDir
 from distmed.stream.rows import RowGroups
 from distmed.stream.store import stored
@@ -37,12 +36,14 @@ _VARIANT = r"~\d+$"  # after the id of an augmented case
 
 @dataclass(frozen=True)
 class Sighting:
-    """A run, one of its sources, the cases of the patient in it, and how far the run has come (in epochs, if it logged any)."""
+    """A run, one of its sources, the cases of the patient in it, and how far the run has come (in epochs, if it logged any);
+    further, perhaps, where lines of its log are `torn`."""
 
     run: str
     source: str
     cases: list[str]
     epochs: float
+    torn: int = 0
 
 
 @dataclass
@@ -62,9 +63,9 @@ class Search:
         self._places: dict[str, set[str]] = {}
 
     def through(self, runs: Path) -> Found:
+        """Raises UserError where there is no run to search."""
         found = Found()
-        for recipe_path in sorted(runs.glob("*/recipe.yaml")):
-            run = RunDir(recipe_path.parent)
+        for run in _runs_in(runs):
             try:
                 sources = list(_data_of(run))
             except UserError as error:
@@ -79,8 +80,8 @@ class Search:
                     found.unanswered.append(_in_run(run, error, name))
                     continue
                 if cases:
-                    done = 0.0 if name.startswith("data.eval") else _epochs(run)
-                    found.sightings.append(Sighting(run.name, name, cases, done))
+                    done = (0.0, 0) if name.startswith("data.eval") else _epochs(run)
+                    found.sightings.append(Sighting(run.name, name, cases, *done))
         return found
 
     def _cases(self, manifest: Manifest) -> list[str]:
@@ -135,9 +136,26 @@ class Search:
         return places
 
 
+def _runs_in(folder: Path) -> list[RunDir]:
+    """A run itself, or all runs in a folder: also one that lost its recipe, which then cannot be searched."""
+    if not folder.is_dir():
+        raise UserError(f"no such folder: {folder}", "name the folder of the run directories, or a run directory")
+    if _is_run(folder):
+        return [RunDir(folder)]
+    runs = [RunDir(path) for path in sorted(folder.iterdir()) if _is_run(path)]
+    if not runs:
+        raise UserError(f"no run in {folder}", "name the folder of the run directories, or a run directory")
+    return runs
+
+
+def _is_run(path: Path) -> bool:
+    run = RunDir(path)
+    return any(part.exists() for part in (run.recipe, run.metrics, run.data, run.checkpoints))
+
+
 def _data_of(run: RunDir) -> Iterator[tuple[str, Manifest | UserError]]:
     """Every source of a run by name, as the run itself had it; what it had and no recipe names any more, by its folder."""
-    recipe = check(yaml.safe_load(run.recipe.read_text(encoding="utf-8")))
+    recipe = load_recipe(run.recipe)
     copies = {path.parent for path in run.data.glob(f"cases-*/{MANIFEST}")}
     lost: list[str] = []
     for part in ("train", "eval"):
@@ -182,11 +200,17 @@ def _file_of(place: str) -> str:
     return place.rpartition(":")[0]
 
 
-def _epochs(run: RunDir) -> float:
+def _epochs(run: RunDir) -> tuple[float, int]:
+    """How many epochs its log tells of, and how many lines of it cannot be read: the last one of a run that was killed."""
     if not run.metrics.is_file():
-        return 0.0
-    logged = [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
-    return max((line["train/epoch"] for line in logged if "train/epoch" in line), default=0.0)
+        return 0.0, 0
+    epochs, torn = 0.0, 0
+    for line in run.metrics.read_bytes().splitlines():
+        try:
+            epochs = max(epochs, float(json.loads(line).get("train/epoch", 0)))
+        except (ValueError, TypeError, AttributeError):
+            torn += 1
+    return epochs, torn
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -196,11 +220,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("ids", nargs="+", metavar="ID", help="of a case, or of a group (patient, paper)")
     parser.add_argument("--raw", nargs="+", type=Path, default=[], help="sources that `distmed prepare` was given")
     asked = parser.parse_args(arguments)
-    found = Search(set(asked.ids), asked.raw).through(asked.runs)
+    try:
+        found = Search(set(asked.ids), asked.raw).through(asked.runs)
+    except UserError as wrong:
+        print(f"error: {wrong.message}\n  fix: {wrong.hint}", file=sys.stderr)
+        return 2
     for each in found.sightings:
         far = "" if each.source.startswith("data.eval") else f", {each.epochs:.2f} epochs trained"
+        if each.torn:
+            far += f" or more ({each.torn} lines of {RunDir(each.run).metrics.name} cannot be read)"
         print(f"{each.run}  {each.source}  {len(each.cases)} cases ({', '.join(each.cases)}){far}")
-    print(f"{len({each.run for each in found.sightings})} runs")
+    unsearched = f", {len(found.unanswered)} could not be searched" if found.unanswered else ""
+    print(f"{len({each.run for each in found.sightings})} runs{unsearched}")
     for error in found.unanswered:
         print(f"not searched: {error.message}\n{error.hint}", file=sys.stderr)
     return 2 if found.unanswered else 0

@@ -61,6 +61,40 @@ def test_the_runs_that_had_a_patient_are_found_by_case_and_by_group(tmp_path: Pa
     assert told.splitlines()[-1] == "2 runs" and "c  data.train.1  2 cases (case-14, case-15), 1.50 epochs" in told
 
 
+def test_a_run_itself_is_searched_and_a_folder_without_runs_refused(
+    tmp_path: Path, runs: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_shards(patients(4), tmp_path / "one", format="columns")
+    folder = runs("a", tmp_path / "one")
+    assert main([str(folder / "a"), "case-2"]) == 0
+    assert capfd.readouterr().out.splitlines() == ["a  data.train.0  1 cases (case-2), 1.50 epochs trained", "1 runs"]
+    for wrong, said in ((tmp_path / "nowhere", "no such folder"), (tmp_path / "one", "no run in")):
+        assert main([str(wrong), "case-2"]) == 2
+        told = capfd.readouterr()
+        assert not told.out and f"error: {said}" in told.err
+
+
+def test_a_damaged_run_counts_as_not_searched_and_the_others_are_searched(
+    tmp_path: Path, runs: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_shards(patients(4), tmp_path / "one", format="columns")
+    for name in ("a", "b", "c", "d", "e"):
+        folder = runs(name, tmp_path / "one")
+    with (folder / "a" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "train/ep')
+    (folder / "b" / "recipe.yaml").write_text("name: [")
+    (folder / "c" / "recipe.yaml").write_bytes(b"\xff\xfe")
+    (folder / "d" / "recipe.yaml").unlink()
+    (folder / "e" / "recipe.yaml").write_text("")
+    assert main([str(folder), "case-2"]) == 2
+    told = capfd.readouterr()
+    assert told.out.splitlines() == [
+        "a  data.train.0  1 cases (case-2), 1.50 epochs trained or more (1 lines of metrics.jsonl cannot be read)",
+        "1 runs, 4 could not be searched",
+    ]
+    assert [line.split()[2] for line in told.err.splitlines() if line.startswith("not searched: ")] == list("bcde")
+
+
 def visits(count: int = 24) -> list[dict[str, object]]:
     return [{**row, "visit": f"visit-{n}", "label": f"D{n % 2}"} for n, row in enumerate(rows_of(count))]
 
