@@ -15,6 +15,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from distmed.cases.formats import Format, format_of
@@ -53,6 +54,11 @@ def placed_rows(source: Source, format: Format) -> Iterator[tuple[Place, Row]]:
             yield from _json_rows(files, path)
 
 
+def local(source: str) -> str:
+    """A leading `~` is the home folder, unless something is called so."""
+    return source if Path(source).exists() else os.path.expanduser(source)  # noqa: PTH111 (also a URL)
+
+
 class _Files:
     """What a source string stands for: the file system, the paths in order, and a short name for each.
 
@@ -66,7 +72,7 @@ class _Files:
         self.source = source
         self.nested = nested
         try:
-            self.fs, root = fsspec.core.url_to_fs(os.path.expanduser(source))  # noqa: PTH111 (also a URL)
+            self.fs, root = fsspec.core.url_to_fs(local(source))
             self.paths = self._expand(root)
         except (ImportError, ValueError) as error:
             raise UserError(

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from distmed import __version__
 from distmed.cases.read import CaseReader
+from distmed.cases.sources import local
 from distmed.errors import UserError
 from distmed.prepare.manifest import MANIFEST, Manifest, bytes_hash
 from distmed.prepare.shards import write_shards
@@ -28,8 +29,8 @@ def open_source(source: Source, cache: Path) -> Manifest:
 
     Raises UserError for a source that cannot be read or has no case, and for a prepared folder that is not as it was written.
     """
-    folder = Path(source.source)
-    if (folder / MANIFEST).is_file():
+    folder = prepared_folder(source.source)
+    if folder is not None:
         _refuse_filters(source)
     else:
         folder = cache / f"cases-{source_stamp(source)}"
@@ -43,12 +44,18 @@ def open_source(source: Source, cache: Path) -> Manifest:
 
 def check_source(source: Source, task: Literal["classify", "generate"]) -> None:
     """Raises UserError for a source that cannot be opened or whose first case cannot serve the task; reads no further."""
-    folder = Path(source.source)
-    if (folder / MANIFEST).is_file():
+    folder = prepared_folder(source.source)
+    if folder is not None:
         _refuse_filters(source)
         Manifest.read(folder).verify(checksums=False)
     else:
         next(iter(CaseReader(source, task)))
+
+
+def prepared_folder(source: str) -> Path | None:
+    """The folder that `distmed prepare` finished, if the source is one on this machine."""
+    folder = Path(local(source))
+    return folder if (folder / MANIFEST).is_file() else None
 
 
 def _refuse_filters(source: Source) -> None:
@@ -100,6 +107,8 @@ def _urls(filesystem: Any, path: str) -> list[str]:
 
 
 def _paths(source: str) -> list[Path]:
-    path = Path(source)
-    found = path.rglob("*") if path.is_dir() else map(Path, glob.glob(source, recursive=True))  # noqa: PTH207
+    path = Path(local(source))
+    if path.is_file():  # also one whose name holds brackets
+        return [path]
+    found = path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
     return [path for path in sorted(found) if path.is_file()]

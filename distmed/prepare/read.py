@@ -23,7 +23,8 @@ from distmed.cases.read import read_cases
 from distmed.cases.rows import Place, Row, RowError, text_of
 from distmed.cases.sources import placed_rows
 from distmed.errors import UserError, one_of
-from distmed.prepare.manifest import MANIFEST, Manifest
+from distmed.prepare.manifest import Manifest
+from distmed.prepare.open import prepared_folder
 from distmed.prepare.settings import Settings
 from distmed.prepare.shards import read_cases_of
 from distmed.recipe import Source
@@ -136,8 +137,8 @@ def _whole(source: Source, checksums: bool) -> Iterator[Case] | None:
     """What is cases already: the built-in patients, and a prepared folder."""
     if source.source.startswith("builtin:"):
         return read_cases(source)
-    folder = Path(source.source)
-    if (folder / MANIFEST).is_file():
+    folder = prepared_folder(source.source)
+    if folder is not None:
         manifest = Manifest.read(folder)
         manifest.verify(checksums=checksums)
         return read_cases_of(manifest)

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from distmed.errors import UserError
 from distmed.prepare.manifest import MANIFEST, Manifest
-from distmed.prepare.open import source_content, source_stamp
+from distmed.prepare.open import prepared_folder, source_content, source_stamp
 from distmed.prepare.read import Reader
 from distmed.prepare.settings import Settings
 from distmed.recipe import Source
@@ -180,8 +180,8 @@ def _data_of(run: RunDir) -> Iterator[tuple[str, Manifest | UserError]]:
 def _prepared(run: RunDir, source: Source) -> Manifest | UserError | None:
     """A prepared source, if it still is what the run read; None for a raw one."""
     try:
-        local = (Path(source.source) / MANIFEST).is_file()
-        manifest = Manifest.read(Path(source.source)) if local else stored(source, run.data)
+        folder = prepared_folder(source.source)
+        manifest = Manifest.read(folder) if folder is not None else stored(source, run.data)
     except UserError as error:
         return error
     indexed = {path.name.split("-")[1] for path in run.data.glob("index-*")}

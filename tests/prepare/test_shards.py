@@ -156,6 +156,35 @@ def test_a_changed_file_or_spec_is_prepared_again(table: Source, tmp_path: Path)
     assert second.hash != first.hash
 
 
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [("notes[1].jsonl", "notes[1].jsonl"), ("home.jsonl", "~/home.jsonl"), ("~x.jsonl", "~x.jsonl")],
+)
+def test_a_source_that_exists_is_no_pattern_and_a_tilde_is_the_home_folder(
+    written: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(rows: int) -> None:
+        (tmp_path / written).write_text('{"text": "a", "label": "x"}\n' * rows)
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes1.jsonl").write_text('{"text": "another file", "label": "x"}\n')
+    source = Source(source=named)
+    write(1)
+    assert opening.source_content(source)
+    assert open_source(source, tmp_path / "cache").rows == 1
+    write(2)  # is noticed
+    assert open_source(source, tmp_path / "cache").rows == 2
+
+
+def test_a_prepared_folder_in_the_home_folder_is_opened_there(
+    prepared: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    opened = open_source(Source(source=f"~/{prepared.folder.name}"), tmp_path / "cache")
+    assert opened.folder == prepared.folder and not (tmp_path / "cache").exists()
+
+
 def test_dropped_rows_are_counted_by_rule(table: Source, tmp_path: Path) -> None:
     manifest = open_source(table.model_copy(update={"where": {"label": "D1"}}), tmp_path / "cache")
     assert (manifest.rows, sum(manifest.dropped.values())) == (15, 15)
