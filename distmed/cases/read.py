@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
 from typing import Any, Literal
 
 from distmed.cases.case import Case
@@ -71,7 +72,7 @@ class CaseReader:
             if self.labels == "optional":
                 row = dict.fromkeys(format.answers) | row
             _require(row, (*format.columns, *self.source.where), place)
-            if not all(_matches(row[column], wanted) for column, wanted in self.source.where.items()):
+            if not all(matches(row[column], wanted) for column, wanted in self.source.where.items()):
                 self.dropped["where"] += 1
                 continue
             case = _to_case(format, row, place, labeled=format.labeled and self.labels == "required")
@@ -103,10 +104,13 @@ def _require(row: Row, columns: tuple[str, ...], place: Place) -> None:
         raise UserError(f"{place} lacks the column {one_of(missing)}", f"there are: {one_of(there, 40)}")
 
 
-def _matches(cell: Any, wanted: Any) -> bool:
-    """Equality, or membership where a list is wanted. A CSV cell is text, so `true` and 3 also match "True" and "3"."""
+def matches(cell: Any, wanted: Any) -> bool:
+    """Equality, or membership where a list is wanted. A CSV cell is text, so `true` and 3 also match "True" and "3"; and a
+    day is the same as its ISO text."""
     if isinstance(wanted, list | tuple):
-        return any(_matches(cell, one) for one in wanted)
+        return any(matches(cell, one) for one in wanted)
+    if isinstance(cell, date) != isinstance(wanted, date):
+        return str(cell) == str(wanted)
     if isinstance(cell, str) and isinstance(wanted, bool | int | float):
         return cell.strip().lower() in (str(wanted).lower(), f"{wanted:g}")
     return bool(cell == wanted)

@@ -19,7 +19,7 @@ from distmed.cases.case import Case
 from distmed.cases.columns import check_roles
 from distmed.cases.demographics import subgroups
 from distmed.cases.formats import Format, format_of, format_to_compare
-from distmed.cases.read import read_cases
+from distmed.cases.read import matches, read_cases
 from distmed.cases.rows import Place, Row, RowError, text_of
 from distmed.cases.sources import placed_rows
 from distmed.errors import UserError, one_of
@@ -89,7 +89,7 @@ class Reader:
     def _placed(
         self, source: Source, format: Format, texts: tuple[tuple[str, str], ...], place: Place, row: Row
     ) -> Placed | None:
-        if not all(_matches(row[column], wanted) for column, wanted in source.where.items()):
+        if not all(matches(row[column], wanted) for column, wanted in source.where.items()):
             self.dropped["where"] += 1
             return None
         for column, rule in texts:
@@ -122,14 +122,26 @@ class Reader:
 def check_sources(settings: Settings) -> None:
     """Raises UserError for a source or evaluation set that cannot be opened, or whose first row cannot be read."""
     for source in settings.sources:
+        _refuse_filters(source)
         first = source.model_copy(update={"where": {}})  # the first match of a filter may lie far back
         next(iter(Reader(dataclasses.replace(settings, sources=(first,)), checksums=False)), None)
     for source in settings.without:
         next(iter(evaluation_set(source, checksums=False)), None)
 
 
+def _refuse_filters(source: Source) -> None:
+    for name in ("where", "columns"):
+        if getattr(source, name) and prepared_folder(source.source) is not None:
+            raise UserError(
+                f"{source.source} is prepared already: --{name} has no effect on it any more",
+                f"leave --{name} out, or prepare the raw source with it",
+            )
+
+
 def evaluation_set(source: Source, *, checksums: bool = True) -> Reader:
-    """The reader of an evaluation set, for `--without`."""
+    """The reader of an evaluation set, for `--without`; the --columns of the sources do not concern built-in patients."""
+    if source.source.startswith("builtin:"):
+        source = source.model_copy(update={"columns": {}})
     return Reader(Settings(sources=(source,)), checksums=checksums, compared=True)
 
 
@@ -161,15 +173,6 @@ def _require(row: Row, columns: tuple[str, ...], place: Place) -> None:
     if missing:
         there = [str(column)[:40] for column in row]
         raise UserError(f"{place} lacks the column {one_of(missing)}", f"there are: {one_of(there, 40)}")
-
-
-def _matches(cell: Any, wanted: Any) -> bool:
-    """As `where` of a recipe: a CSV cell is text, so `true` and 3 also match "True" and "3"; a list is one of."""
-    if isinstance(wanted, list):
-        return any(_matches(cell, one) for one in wanted)
-    if isinstance(cell, str) and isinstance(wanted, bool | int | float):
-        return cell.strip().lower() in (str(wanted).lower(), f"{wanted:g}")
-    return bool(cell == wanted)
 
 
 def _case(format: Format, row: Row, place: Place) -> Case | None:

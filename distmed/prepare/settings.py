@@ -77,7 +77,7 @@ def settings_of(
 ) -> Settings:
     """The settings that the options of the command line ask for. Raises UserError for one that makes no sense."""
     roles = _pairs("--columns", "ROLE=COLUMN", columns)
-    wanted = {column: yaml.safe_load(value) for column, value in _pairs("--where", "COLUMN=VALUE", where).items()}
+    wanted = {column: _wanted(column, value) for column, value in _pairs("--where", "COLUMN=VALUE", where).items()}
     if split and split_by_date:
         raise UserError("--split and --split-by-date are two ways to split", "give one of them")
     shares = _shares(split) if split else SHARES if group_by and not split_by_date else ()
@@ -121,6 +121,37 @@ def _pairs(option: str, form: str, items: Sequence[str]) -> dict[str, str]:
             raise UserError(f"{option} {item} is not {form}", f"write {option} {form}, once for each")
         pairs[key] = value
     return pairs
+
+
+def _wanted(column: str, text: str) -> Any:
+    """What a cell must be, or a list of that. What is quoted is text; so are "012", "1E5" and "no", which are codes and
+    words, though YAML reads 10, 100000 and false."""
+    if text[0] not in "['\"":
+        return _plain(text)
+    try:
+        value = yaml.load(text, yaml.BaseLoader)
+    except yaml.YAMLError:
+        value = None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return [_plain(one) for one in value]
+    raise UserError(
+        f"--where {column}={text} is no value and no list of values", "write COLUMN=VALUE, or COLUMN=[ONE,OTHER]"
+    )
+
+
+def _plain(text: str) -> Any:
+    words = {"true": True, "false": False, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for number in (int, float):
+        try:
+            if str(number(text)) == text:
+                return number(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _shares(split: str) -> tuple[tuple[str, float], ...]:

@@ -64,6 +64,42 @@ def test_nothing_left_says_which_rules_took_it(prepare: PrepareDoor, table: Tabl
     assert "read: where (2)" in said and "clean: empty text (1)" in said
 
 
+@pytest.mark.parametrize(
+    ("wanted", "kept"),
+    [("012", [0]), ("10", [1]), ("1E5", [2]), ("no", [3]), ("[012,no]", [0, 3]), ("250.00", [4]), ("a: b", [5]),
+     ("'10'", []), ("true", [6]), ("2020-01-01", [7])],
+)  # fmt: skip
+def test_where_takes_a_value_as_it_is_written(
+    prepare: PrepareDoor, table: Table, tmp_path: Path, wanted: str, kept: list[int]
+) -> None:
+    codes = ["012", 10, "1E5", "no", "250.00", "a: b", True, "2020-01-01"]
+    rows = [{"text": note(n), "label": "D", "code": code} for n, code in enumerate(codes)]
+    asked = (table(rows), PLAIN, "--where", f"code={wanted}")
+    if kept:
+        assert [case.text for case in prepare(*asked, out=tmp_path / "out").cases()] == [note(n) for n in kept]
+    else:
+        assert "no case is left" in prepare.refuse(*asked, out=tmp_path / "out").message
+
+
+@pytest.mark.parametrize("value", ["[1", "[]", "[[a]]", "'a"])
+def test_a_where_that_is_no_value_is_told(prepare: PrepareDoor, table: Table, tmp_path: Path, value: str) -> None:
+    said = refused(prepare, table(rows_of(3)), PLAIN, "--where", f"label={value}", out=tmp_path / "out")
+    assert "is no value and no list of values" in said
+
+
+def test_a_filter_on_what_is_prepared_already_is_told(prepare: PrepareDoor, table: Table, tmp_path: Path) -> None:
+    done = prepare(table(rows_of(20)), PLAIN, out=tmp_path / "first").folder
+    for option in (("--where", "label=D1"), ("--columns", "text=text", "--columns", "label=label")):
+        said = refused(prepare, done, PLAIN, *option, out=tmp_path / "out")
+        assert f"is prepared already: {option[0]} has no effect on it" in said
+        assert not (tmp_path / "out").exists()
+    # The --columns of a table do not concern the sets it is compared with.
+    columns = ("--columns", "text=text", "--columns", "label=label")
+    more = (PLAIN, *columns, "--without", done, "--without", "builtin:patients/eval")
+    fresh = table([{"text": note(n), "label": "D"} for n in (1, 500)], "fresh.jsonl")
+    assert [case.text for case in prepare(fresh, *more, out=tmp_path / "out").cases()] == [note(500)]
+
+
 def test_an_empty_source_is_told(prepare: PrepareDoor, tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("")
     assert "hold no rows" in refused(prepare, tmp_path / "x.jsonl", PLAIN, out=tmp_path / "out")
