@@ -108,10 +108,15 @@ def _letter(answer: str | None, options: tuple[str, ...], column: str) -> str | 
     """The letter of the right option, given as a letter or as the option's text. An index could count from 0 or 1."""
     if answer is None:
         return None
-    if answer in options:
-        return LETTERS[options.index(answer)]
-    if len(answer) == 1 and answer.upper() in LETTERS[: len(options)]:
-        return answer.upper()
+    by_text = LETTERS[options.index(answer)] if answer in options else None
+    by_letter = answer.upper() if len(answer) == 1 and answer.upper() in LETTERS[: len(options)] else None
+    if by_text and by_letter and by_text != by_letter:
+        raise RowError(
+            f"answers in column `{column}` with a letter that is also the text of another option",
+            "write such options in more than a letter (blood group A), and the answer as its text",
+        )
+    if letter := by_text or by_letter:
+        return letter
     raise RowError(
         f"answers with none of its options in column `{column}`", "give the option's letter (A, B, …) or its text"
     )

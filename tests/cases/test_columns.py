@@ -60,6 +60,17 @@ def test_a_choice_that_cannot_be_told_is_refused(options: object, answer: str) -
         case_of({"q": "Which?", "o": options, "a": answer}, text="q", options="o", answer="a")
 
 
+@pytest.mark.parametrize(("answer", "label"), [("A", "A"), ("B", "B"), ("C", None), ("b", None), ("0", "D")])
+def test_a_letter_that_is_also_another_options_text_is_refused(answer: str, label: str | None) -> None:
+    row = {"q": "Which blood group?", "o": ["A", "C", "b", "0"], "a": answer}
+    roles = {"text": "q", "options": "o", "answer": "a"}
+    if label is None:
+        with pytest.raises(RowError, match="also the text of another option"):
+            case_of(row, **roles)
+    else:
+        assert case_of(row, **roles).label == label
+
+
 def test_messages_pass_through_and_the_question_is_the_text() -> None:
     messages = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
     case = case_of({"m": messages}, messages="m")
