@@ -91,6 +91,7 @@ def test_the_shipped_recipes_are_valid() -> None:
         ),
         ({**LEAST, "model": {"path": "m", "lora": {"rnk": 4}}}, "unknown recipe key: model.lora.rnk", "`rank`"),
         ({**LEAST, "train": {"epochs": "many"}}, "train.epochs", "mend the value"),
+        ({**LEAST, "train": {"epochs": float("inf")}}, "train.epochs", "mend the value"),
         ({**LEAST, "train": {"micro_batch": 0}}, "train.micro_batch", "mend the value"),
         ({**LEAST, "optimizer": {"schedule": "cosin"}}, "optimizer.schedule", "mend the value"),
         ({"name": "a", "model": {"path": "m"}, "data": LEAST["data"]}, "the recipe lacks task", "add `task:`"),

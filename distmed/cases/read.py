@@ -130,6 +130,23 @@ def _to_case(format: Format, row: Row, place: Place, *, labeled: bool) -> Case |
     id = case.id or place.key
     if labeled and case.label is None:
         raise UserError(f"{place} (case {id}) has no label", "fill it in, or take the row out")
-    return dataclasses.replace(
+    case = dataclasses.replace(
         case, id=id, group=case.group or id, subgroups={**subgroups(case.sex, case.age_years), **case.subgroups}
     )
+    require_characters(case, place, texts=True)
+    return case
+
+
+def require_characters(case: Case, place: Place, *, texts: bool) -> None:
+    """Raises UserError where names or texts hold half a character (a lone surrogate): no file can hold that."""
+    held = [case.id, case.group, case.label or "", case.label_name or "", *case.subgroups.values()]
+    held += [name for name, _ in case.differential]
+    if texts:
+        held += [case.text, *case.findings, *case.excluded, *case.options, *(content for _, content in case.messages)]
+    try:
+        "".join(held).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{place} holds half a character, a lone \\ud800 to \\udfff",
+            "mend where the text was cut, or take the row out",
+        ) from None

@@ -59,6 +59,19 @@ def local(source: str) -> str:
     return source if Path(source).exists() else os.path.expanduser(source)  # noqa: PTH111 (also a URL)
 
 
+def file_system(source: str) -> tuple[Any, str]:
+    """The file system of a source, and the source's path in it. Raises UserError for a protocol that cannot be opened."""
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(local(source))
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f"cannot open {source}: {_one_line(error)}", "install that protocol's package, or mend the URL"
+        ) from error
+    return filesystem, path
+
+
 class _Files:
     """What a source string stands for: the file system, the paths in order, and a short name for each.
 
@@ -67,18 +80,14 @@ class _Files:
     """
 
     def __init__(self, source: str, nested: bool) -> None:
-        import fsspec
-
         self.source = source
         self.nested = nested
+        self.fs, root = file_system(source)
         try:
-            self.fs, root = fsspec.core.url_to_fs(local(source))
             self.paths = self._expand(root)
-        except (ImportError, ValueError) as error:
-            raise UserError(
-                f"cannot open {source}: {_one_line(error)}", "install that protocol's package, or mend the URL"
-            ) from error
-        except OSError as error:
+        except UserError:
+            raise
+        except Exception as error:  # every store behind fsspec has errors of its own
             raise _unreadable(source, error) from error
         folders = {posixpath.dirname(path) for path in self.paths}
         # One folder above the files, so that siteA/train.csv and siteB/train.csv name their cases differently.
@@ -116,6 +125,11 @@ class _Files:
 
     def lines(self, path: str) -> Iterator[tuple[int, str]]:
         """The lines of a text file, decoded one by one, so that bad UTF-8 is found in its line."""
+        from fsspec.utils import infer_compression
+
+        if path.lower().endswith(".zst") and infer_compression(path) is None:
+            raise UserError(f"cannot read {self.name(path)} without zstandard", "pip install zstandard")
+        number = 0
         try:
             with self.fs.open(path, "rb", compression="infer") as stream:
                 for number, line in enumerate(stream, start=1):
@@ -124,8 +138,11 @@ class _Files:
                     except UnicodeDecodeError:
                         place = Place(self.name(path), number, "line")
                         raise UserError(f"{place} is not UTF-8", f"convert the file: iconv -t utf-8 {path}") from None
-        except (OSError, EOFError) as error:
-            raise _unreadable(self.name(path), error) from error
+        except UserError:
+            raise
+        except Exception as error:  # every store and every compression has errors of its own
+            where = f" after line {number}" if number else ""
+            raise _unreadable(f"{self.name(path)}{where}", error) from error
 
 
 def _suffix(path: str) -> str:
@@ -142,8 +159,10 @@ def _json_rows(files: _Files, path: str) -> Iterator[tuple[Place, Row]]:
         place = Place(files.name(path), number, "line")
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:
             raise UserError(f"{place} is not JSON", _OBJECTS) from None
+        except RecursionError:
+            raise UserError(f"{place} is nested too deep", _OBJECTS) from None
         if not isinstance(row, dict):
             raise UserError(f"{place} is no JSON object", _OBJECTS)
         yield place, row
@@ -196,15 +215,29 @@ def _document_rows(files: _Files, path: str, format: Format) -> Iterator[tuple[P
         rows = list(format.unnest(json.loads(text)))
     except json.JSONDecodeError as error:
         raise UserError(f"{Place(name, error.lineno, 'line')} is not JSON", "fetch the file again") from None
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{name} is not laid out as {format.name}", "check `format:` in the recipe") from error
     yield from ((Place(name, number), row) for number, row in enumerate(rows, start=1))
 
 
 def _parquet_rows(files: _Files, path: str) -> Iterator[tuple[Place, Row]]:
+    if _is_empty_parquet(files, path):
+        return
     yield from _streamed(
         files.name(path), "parquet", data_files=glob.escape(files.fs.unstrip_protocol(path)), split="train"
     )
+
+
+def _is_empty_parquet(files: _Files, path: str) -> bool:
+    """Whether it is a sound file without rows, such as Spark leaves beside others: `datasets` cannot read those."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with files.fs.open(path, "rb") as stream:
+            return bool(pq.read_metadata(stream).num_rows == 0)
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _hub_rows(source: str) -> Iterator[tuple[Place, Row]]:

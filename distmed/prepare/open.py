@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from distmed import __version__
 from distmed.cases.read import CaseReader
-from distmed.cases.sources import local
+from distmed.cases.sources import file_system, local
 from distmed.errors import UserError
 from distmed.prepare.manifest import MANIFEST, Manifest, bytes_hash
 from distmed.prepare.shards import write_shards
@@ -79,9 +79,7 @@ def source_content(source: Source) -> str:
     """SHA-256 of the content of all its files, wherever they lie; empty for a hub id and for what has no file."""
     opens: list[tuple[str, Callable[[], Any]]]
     if "://" in source.source:
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(source.source)
+        filesystem, path = file_system(source.source)
         opens = [(name, partial(filesystem.open, name, "rb")) for name in _urls(filesystem, path)]
     else:
         opens = [(path.name, partial(path.open, "rb")) for path in _paths(source.source)]
@@ -94,10 +92,13 @@ def source_content(source: Source) -> str:
 
 def _files(source: str) -> list[Any]:
     if "://" in source:
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(source)
-        facts = [filesystem.info(name) for name in _urls(filesystem, path)]
+        filesystem, path = file_system(source)
+        try:
+            facts = [filesystem.info(name) for name in _urls(filesystem, path)]
+        except Exception as error:  # every store behind fsspec has errors of its own
+            raise UserError(
+                f"cannot read {source}: {type(error).__name__}", "check the address and your access to it"
+            ) from error
         return [[f["name"], f["size"], [f.get(stamp) for stamp in _STAMPS]] for f in facts]
     return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in _paths(source)]
 

@@ -97,8 +97,9 @@ def _versions(settings: Settings) -> dict[str, str]:
 
 def _finished(settings: Settings, out: Path, fingerprint: str) -> Report | None:
     """The report of an `out` that is done; None if there is work to do. Raises UserError if `out` is something else."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file", "name a folder for --out")
+    file = next((path for path in (out, *out.parents) if path.is_file()), None)
+    if file is not None:
+        raise UserError(f"{file} is a file", "name a folder for --out")
     report = Report.read(out)
     if report is None:
         if out.exists() and not (out / WORK).is_dir() and any(out.iterdir()):
@@ -178,7 +179,8 @@ def _report(settings: Settings, parts: Parts, decision: Decision, fingerprint: s
 
 def _nothing_left(report: Report) -> UserError:
     if not report.rows:
-        return UserError("the sources hold no rows", "name a source with at least one row")
+        names = [source["name"] for source in report.settings["sources"]]
+        return UserError(f"the sources hold no rows: {one_of(names)}", "name a source with at least one row")
     rules = [f"{stage}: {rule} ({n})" for stage, rules in report.dropped.items() for rule, n in rules.items()]
     return UserError(
         f"no case is left of {report.rows} rows, all were dropped: {one_of(rules)}",

@@ -19,7 +19,7 @@ from distmed.cases.case import Case
 from distmed.cases.columns import check_roles
 from distmed.cases.demographics import subgroups
 from distmed.cases.formats import Format, format_of, format_to_compare
-from distmed.cases.read import matches, read_cases
+from distmed.cases.read import matches, read_cases, require_characters
 from distmed.cases.rows import Place, Row, RowError, text_of
 from distmed.cases.sources import placed_rows
 from distmed.errors import UserError, one_of
@@ -107,16 +107,14 @@ class Reader:
             return None
         by, on = self.settings.group_by, self.settings.date_column
         group = _cell(row, by, place) if by else case.group
-        return Placed(
-            dataclasses.replace(
-                case,
-                id=case.id or place.key,
-                group=group or case.id or place.key,
-                subgroups={**subgroups(case.sex, case.age_years), **case.subgroups},
-            ),
-            place.key,
-            _day(row[on], on, place) if on else None,
+        case = dataclasses.replace(
+            case,
+            id=case.id or place.key,
+            group=group or case.id or place.key,
+            subgroups={**subgroups(case.sex, case.age_years), **case.subgroups},
         )
+        require_characters(case, place, texts=not self.settings.clean)  # cleaning mends texts
+        return Placed(case, place.key, _day(row[on], on, place) if on else None)
 
 
 def check_sources(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from distmed.cases.sources import file_system
 from distmed.errors import UserError
 from distmed.prepare.manifest import MANIFEST, Manifest, file_hash
 from distmed.prepare.open import check_source, open_source
@@ -143,12 +144,5 @@ def stored(source: Source, cache: Path) -> StoredManifest | None:
 
 
 def _open_url(url: str) -> tuple[Any, str]:
-    import fsspec
-
-    try:
-        filesystem, root = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise UserError(
-            f"cannot open {url}: {type(error).__name__}", "install that protocol's package, or mend the URL"
-        ) from error
+    filesystem, root = file_system(url)
     return filesystem, root.rstrip("/")

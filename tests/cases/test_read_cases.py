@@ -125,6 +125,12 @@ def test_rows_of_another_data_set_are_refused_without_their_text(tmp_path: Path)
     assert "line 1 is not laid out as ddxplus" in fault(str(tmp_path / "x.jsonl"), format="ddxplus").message
 
 
+@pytest.mark.parametrize("row", [{"text": "a \ud800", "label": "x"}, {"text": "a", "label": "x\udfff"}])
+def test_half_a_character_is_named_by_line(row: dict[str, str], table: str) -> None:
+    Path(table).write_text(json.dumps(row))
+    assert fault(table).message.startswith("site/x.jsonl line 1 holds half a character")
+
+
 def test_a_broken_row_is_named_by_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("Which?,w,x,y,z,B\nWhich secret?,w,x,y,z,E\n")
     assert "x.csv line 2 `answer` is not one of" in fault(str(tmp_path / "x.csv"), format="mmlu").message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,16 @@ def test_an_unknown_protocol_is_refused() -> None:
         ("x.csv", b'text,label\na,x\n"secret,y\n', "x.csv line 3 is not CSV"),
         ("x.csv", b"text,label,text\na,x,b\n", "x.csv line 1: columns named twice: text"),
         ("x.jsonl.gz", b"secret", "cannot read"),
+        ("x.jsonl.gz", gzip.compress(b'{"text": "secret"}\n' * 9, mtime=0)[:-9], "x.jsonl.gz after line 9: EOFError"),
+        ("x.jsonl.xz", b"secret", "cannot read"),
+        ("x.jsonl.xz", lzma.compress(b'{"text": "secret"}\n')[:-9], "x.jsonl.xz after line 1: EOFError"),
+        ("x.jsonl.zst", b"secret", "cannot read"),
+        (
+            "x.jsonl",
+            b'{"text": "a"}\n{"text": ' + b"[" * 99999 + b"]" * 99999 + b"}",
+            "x.jsonl line 2 is nested too deep",
+        ),
+        ("x.jsonl", b'{"text": ' + b"7" * 9999 + b"}", "x.jsonl line 1 is not JSON"),
         ("x.parquet", b"secret", "cannot read"),
     ],
 )
@@ -147,6 +158,17 @@ def test_a_broken_file_is_named_with_its_line_and_nothing_of_its_text(
     error = fault(tmp_path / name)
     assert what in error.message
     assert "secret" not in str(error)
+
+
+def test_an_empty_parquet_file_has_no_rows(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist(ROWS)
+    pq.write_table(table, tmp_path / "a.parquet")
+    pq.write_table(table.slice(0, 0), tmp_path / "b.parquet")
+    assert rows(tmp_path) == ROWS
+    assert rows(tmp_path / "b.parquet") == []
 
 
 @pytest.mark.parametrize(

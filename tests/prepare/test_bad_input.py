@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,29 @@ def test_a_filter_on_what_is_prepared_already_is_told(prepare: PrepareDoor, tabl
 def test_an_empty_source_is_told(prepare: PrepareDoor, tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("")
     assert "hold no rows" in refused(prepare, tmp_path / "x.jsonl", PLAIN, out=tmp_path / "out")
+    pq.write_table(
+        pa.table({"text": pa.array([], pa.string()), "label": pa.array([], pa.string())}), tmp_path / "x.parquet"
+    )
+    assert "hold no rows: x.parquet" in refused(prepare, tmp_path / "x.parquet", PLAIN, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x.jsonl", "nosuch://bucket/x.jsonl"])
+def test_a_protocol_that_cannot_be_opened_is_told(
+    prepare: PrepareDoor, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # as where it is not installed
+    assert f"cannot open {url}" in refused(prepare, url, PLAIN, out=tmp_path / "out")
+
+
+def test_half_a_character_is_mended_in_a_text_and_named_elsewhere(
+    prepare: PrepareDoor, table: Table, tmp_path: Path
+) -> None:
+    cut = [{"text": f"{note(1)} \ud83d", "label": "D"}]
+    (case,) = prepare(table(cut), PLAIN, out=tmp_path / "out").cases()
+    assert case.text == f"{note(1)} \N{REPLACEMENT CHARACTER}"
+    assert "line 1 holds half a character" in refused(prepare, table(cut), PLAIN, "--no-clean", out=tmp_path / "raw")
+    label = table([{"text": note(1), "label": "D\ud83d"}])
+    assert "line 1 holds half a character" in refused(prepare, label, PLAIN, out=tmp_path / "label")
 
 
 def test_a_missing_source_is_told_before_anything_is_written(prepare: PrepareDoor, tmp_path: Path) -> None:
@@ -151,6 +175,8 @@ def test_a_number_that_is_none_is_a_missing_cell(prepare: PrepareDoor, tmp_path:
 def test_an_out_that_is_a_file_is_refused(prepare: PrepareDoor, table: Table, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     assert "is a file" in prepare.refuse(table(rows_of(3)), PLAIN, out=tmp_path / "out").message
+    below = prepare.refuse(table(rows_of(3)), PLAIN, out=tmp_path / "out" / "x" / "y")
+    assert below.message == f"{tmp_path / 'out'} is a file"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
