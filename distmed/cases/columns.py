@@ -83,12 +83,12 @@ def labeled(columns: dict[str, str]) -> bool:
     return "label" in columns or "options" in columns
 
 
-def _parsed(value: Any) -> Any:
+def parsed(value: Any) -> Any:
     """A list, also where a CSV holds it as JSON text."""
     if isinstance(value, str):
         try:
             return json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return None
     return value
 
@@ -96,7 +96,7 @@ def _parsed(value: Any) -> Any:
 def _options(value: Any, column: str) -> tuple[str, ...]:
     if not column:
         return ()
-    options = _parsed(value)
+    options = parsed(value)
     if not isinstance(options, list) or not 2 <= len(options) <= len(LETTERS):
         raise RowError(
             f"holds no list of 2 to {len(LETTERS)} options in column `{column}`", 'write options as a list: ["…", "…"]'
@@ -123,7 +123,7 @@ def _letter(answer: str | None, options: tuple[str, ...], column: str) -> str | 
 
 
 def _messages(value: Any, column: str, answered: bool) -> tuple[tuple[str, str], ...]:
-    messages = _parsed(value)
+    messages = parsed(value)
     how = (
         'messages are a list of {"role": "user" or "assistant" or "system", "content": …}, the last from the assistant'
     )

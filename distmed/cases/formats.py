@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distmed.cases.case import Case
-from distmed.cases.columns import DEFAULT, LETTERS, by_columns, check_roles, labeled
+from distmed.cases.columns import DEFAULT, LETTERS, by_columns, check_roles, labeled, parsed
 from distmed.cases.demographics import age_in_years, sex_of
 from distmed.cases.rows import Row, RowError, text_of
 from distmed.errors import UserError
@@ -80,16 +80,24 @@ def _columns_format(roles: dict[str, str]) -> Format:
 
 def _phenopackets(row: Row) -> Case:
     return Case(
-        id=str(row["case_id"]),
+        id=text_of(row["case_id"]) or "",
         kind="diagnosis",
-        group=str(row["pmid"]),
-        findings=tuple(row["phenotypes"] or ()),
-        excluded=tuple(row["excluded"] or ()),
+        group=text_of(row["pmid"]) or "",
+        findings=_findings(row, "phenotypes"),
+        excluded=_findings(row, "excluded"),
         sex=sex_of(row["sex"]),
         age_years=age_in_years(row["age"]),
         label=text_of(row["disease_id"]),
         label_name=text_of(row["disease"]),
     )
+
+
+def _findings(row: Row, column: str) -> tuple[str, ...]:
+    """A list of names; one name alone would fall into its letters."""
+    names = parsed(row[column]) if row[column] else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RowError(f"holds no list of findings in column `{column}`", 'write findings as a list: ["…", "…"]')
+    return tuple(names)
 
 
 def _pubmedqa(row: Row) -> Case:
@@ -225,9 +233,9 @@ def _ddxplus(row: Row) -> Case:
         else:
             found.append(question if answer in ("True", "Yes") else f"{question} {answer}")
     return Case(
-        id=str(row["row_key"]),
+        id=text_of(row["row_key"]) or "",
         kind="diagnosis",
-        group=str(row["row_key"]),
+        group=text_of(row["row_key"]) or "",
         findings=tuple(found),
         excluded=tuple(absent),
         sex=sex_of(row["sex"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,31 @@ def test_a_format_states_what_must_never_be_fed_and_asks_for_what_it_reads(name:
     assert format.never.endswith(".")
     needed = {column: ROWS[name][column] for column in format.columns}
     assert format.to_case(needed) == case_of(name), "a column that is read is missing from `columns`"
+
+
+@pytest.mark.parametrize("column", ["phenotypes", "excluded"])
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [(["Ataxia"], ("Ataxia",)), ('["Ataxia", "Seizure"]', ("Ataxia", "Seizure")), (None, ()), ("", ()), ([], ()),
+     ("Seizure", None), ([None], None), ({"Ataxia": True}, None), ('"Ataxia"', None)],
+)  # fmt: skip
+def test_findings_are_a_list_of_names_or_refused(column: str, cell: object, found: tuple[str, ...] | None) -> None:
+    row = {**ROWS["phenopackets"], column: cell}
+    if found is None:
+        with pytest.raises(RowError, match=f"no list of findings in column `{column}`"):
+            FORMATS["phenopackets"].to_case(row)
+    else:
+        case = FORMATS["phenopackets"].to_case(row)
+        assert case is not None and (case.findings if column == "phenotypes" else case.excluded) == found
+
+
+@pytest.mark.parametrize(("format", "names"), [("phenopackets", ("case_id", "pmid")), ("ddxplus", ("row_key",))])
+def test_a_case_without_an_id_is_named_by_its_place(format: str, names: tuple[str, ...], tmp_path: Path) -> None:
+    row = {**ROWS[format], **dict.fromkeys(names)}
+    (tmp_path / "x.jsonl").write_text("\n".join([json.dumps(row)] * 2))
+    cases = list(CaseReader(Source(source=str(tmp_path / "x.jsonl"), format=format)))
+    places = [f"{tmp_path.name}/x.jsonl:{n}" for n in (1, 2)]
+    assert [case.id for case in cases] == [case.group for case in cases] == places
 
 
 def test_phenopackets_keep_findings_apart_and_group_by_paper() -> None:
