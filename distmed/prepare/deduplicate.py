@@ -7,6 +7,7 @@ lie in a file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import rensa
 from numpy.typing import NDArray
 
 from distmed.cases.case import Case
-from distmed.prepare.wording import hash_of
+from distmed.prepare.wording import SIGNS, hash_of
 
 BANDS, ROWS = 20, 6
 """Near duplicates of Jaccard similarity s meet in a band with probability 1 - (1 - s^6)^20: 0.998 at 0.8, 0.27 at 0.5."""
@@ -29,6 +30,8 @@ SHINGLE = 3
 MIN_WORDS = 20
 """A shorter text is a duplicate only to the word: one other word in it can be another patient."""
 
+# Numbers, and signs with the word before them.
+_RESULTS = re.compile(rf"(?<!\S)(?:\d\S*|(?:\S+ )?[{re.escape(SIGNS)}](?!\S))")
 _SEED = 20261123
 _CHUNK = 1 << 16
 
@@ -58,14 +61,18 @@ def content_hash(case: Case, text: str) -> int:
 
 
 def signatures(texts: list[str]) -> list[NDArray[np.uint32] | None]:
-    """MinHash signatures of folded texts (Broder 1997; rensa's R-MinHash); None for one too short to compare."""
-    shingles = [_shingles(text.split()) for text in texts]
+    """MinHash signatures of texts folded with their signs (Broder 1997; rensa's R-MinHash); None for one too short.
+
+    They are of the words. Texts of other numbers or signs have nothing in common: "HER2+" is not nearly "HER2-".
+    """
+    shingles = [_shingles([word for word in text.split() if word not in SIGNS]) for text in texts]
     long = [i for i, items in enumerate(shingles) if items]
     found: list[NDArray[np.uint32] | None] = [None] * len(texts)
     if long:
         matrix = rensa.RMinHash.digest_matrix_from_token_sets([shingles[i] for i in long], SIGNATURE, _SEED)
         for i, row in zip(long, matrix.to_rows(), strict=True):
-            found[i] = np.array(row, dtype=np.uint32)
+            results = hash_of(*_RESULTS.findall(texts[i])) & 0xFFFFFFFF
+            found[i] = np.array(row, dtype=np.uint32) ^ np.uint32(results)
     return found
 
 

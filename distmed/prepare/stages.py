@@ -19,7 +19,7 @@ from distmed.prepare.decontaminate import Evaluation
 from distmed.prepare.deduplicate import content_hash, exact_hash, signatures
 from distmed.prepare.read import Placed
 from distmed.prepare.settings import Settings
-from distmed.prepare.wording import folded, folded_with_signs, hash_of, wording
+from distmed.prepare.wording import folded_with_signs, hash_of, wording
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -63,11 +63,11 @@ class Stages:
 
     def _rows(self, kept: list[tuple[Placed, Case]]) -> list[dict[str, Any]]:
         wordings = [wording(public) for _, public in kept]
-        texts = [folded(words) for words in wordings]
+        texts = [folded_with_signs(words) for words in wordings]
         signed = signatures(texts) if self.settings.deduplicate else [None] * len(texts)
         rows = []
-        for (placed, public), words, signature in zip(kept, wordings, signed, strict=True):
-            own, text = replace(public, id=placed.case.id), folded_with_signs(words)
+        for (placed, public), text, signature in zip(kept, texts, signed, strict=True):
+            own = replace(public, id=placed.case.id)
             overlap = self.evaluation.overlap(placed.case) if self.evaluation else None
             rows.append(
                 {

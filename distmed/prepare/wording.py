@@ -17,6 +17,7 @@ from distmed.cases.case import Case
 from distmed.cases.prompts import lettered
 
 _NO_WORD = re.compile(r"[\W_]+")
+SIGNS = "+<>=-"
 _SIGN = r"[+<>=]|(?<=[^\W_])-(?![^\W_])|(?<=\()-"
 _WORD_OR_SIGN = re.compile(rf"[^\W_]+|{_SIGN}")
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64

@@ -61,6 +61,27 @@ def test_signs_of_a_result_tell_patients_apart_and_marks_of_layout_do_not(
     assert texts(done) == ([one, other] if both_stay else [one])
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "both_stay"),
+    [
+        ("ER+ HER2-", "ER+ HER2+", True),
+        ("ER+ HER2-", "ER- HER2+", True),
+        ("BNP > 100", "BNP >= 100", True),
+        ("sodium 135 mmol", "sodium 125 mmol", True),
+        ("metoprolol 5mg", "metoprolol 50mg", True),
+        ("pulse 90, pressure 140", "pulse 140, pressure 90", True),
+        ("HER2+, pulse 90", "Her2 (+); pulse: 90", False),
+        ("calm", "quiet", False),
+    ],
+)
+def test_long_texts_that_differ_in_a_result_alone_are_two_patients(
+    prepare: PrepareDoor, table: Table, tmp_path: Path, one: str, other: str, both_stay: bool
+) -> None:
+    rows = [{"text": f"{note(1, 100)} {result} {note(2, 100)}", "label": "D"} for result in (one, other)]
+    rows[1]["text"] += " end"  # nearly the same, never to the word
+    assert len(texts(run(prepare, table, rows, tmp_path / "out"))) == (2 if both_stay else 1)
+
+
 def test_near_duplicates_go_and_the_clusters_are_counted(prepare: PrepareDoor, table: Table, tmp_path: Path) -> None:
     originals = [note(n, 200) for n in range(40)]
     near = [with_changes(text, 0.01, n) for n, text in enumerate(originals[:10])]
