@@ -23,6 +23,7 @@ from distmed.cases.case import Case
 from distmed.errors import UserError, one_of
 from distmed.prepare.augment import variants
 from distmed.prepare.batches import make_parts
+from distmed.prepare.clean import cleaned, texts_mapped
 from distmed.prepare.decide import Decision, decide, overlap_lines
 from distmed.prepare.decontaminate import Evaluation, build, is_built
 from distmed.prepare.manifest import MANIFEST, Manifest
@@ -123,11 +124,17 @@ def _evaluation(settings: Settings, parts: Parts, watch: Watch) -> Path | None:
     if not is_built(folder):
         with watch.phase("reading the evaluation sets") as advanced:
             readers = [evaluation_set(source) for source in settings.without]
-            build(((r.settings.sources[0].source, _told(iter(r), advanced)) for r in readers), folder)
+            sets = [(reader.settings.sources[0].source, _told(iter(reader), advanced)) for reader in readers]
+            build([(name, _cleaned(cases)) for name, cases in sets] if settings.clean else sets, folder)
         for reader in readers:
             for rule, count in sorted((reader.dropped + reader.unclean).items()):
                 watch.note(f"{reader.settings.sources[0].source}: {count} of {reader.rows} rows not compared: {rule}")
     return folder
+
+
+def _cleaned(cases: Iterator[Placed]) -> Iterator[Placed]:
+    """As the cases that they are compared with."""
+    return (replace(placed, case=texts_mapped(placed.case, cleaned)) for placed in cases)
 
 
 def _told(cases: Iterator[Placed], advanced: Callable[[int], None]) -> Iterator[Placed]:

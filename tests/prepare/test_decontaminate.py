@@ -61,6 +61,15 @@ def test_case_marks_and_layout_do_not_hide_an_overlap(prepare: PrepareDoor, tabl
     assert [case.text for case in done.cases()] == [note(2)] and len(listed) == 1
 
 
+@pytest.mark.parametrize("more", [(), ("--no-clean",)])
+def test_broken_characters_do_not_hide_an_overlap(
+    prepare: PrepareDoor, table: Table, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    broken = "What causes Sj\u00f6gren's na\u00efve dry\u00adness?".encode().decode("latin-1")
+    done, listed = run(prepare, table, [broken, "What causes gout?"], [broken], tmp_path / "out", *more)
+    assert [case.text for case in done.cases()] == ["What causes gout?"] and len(listed) == 1
+
+
 def test_a_short_question_is_compared_as_a_whole(prepare: PrepareDoor, table: Table, tmp_path: Path) -> None:
     train = ["What causes gout?", "What causes gout in a knee?"]
     done, listed = run(prepare, table, train, ["what causes GOUT"], tmp_path / "out")
