@@ -70,17 +70,21 @@ class Evaluation:
         return cls(values["places"], values["ignored"], runs)
 
 
-def build(sets: Iterable[tuple[str, Iterable[Placed]]], folder: Path) -> None:
+def build(sets: Iterable[tuple[str, Iterable[Placed]]], folder: Path) -> list[int]:
     """Hash the cases of the evaluation sets, each with its name, into the folder; the file that `is_built` looks for
-    comes last. Raises UserError for a set of which nothing can be compared."""
+    comes last. Returns how many cases of each have nothing to compare; raises UserError if that is all of a set."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     places: list[str] = []
     found: list[list[NDArray[np.uint64]]] = [[] for _ in RULES]
     owners: list[int] = []
+    bare: list[int] = []
     for name, cases in sets:
         before = len(owners)
+        bare.append(0)
         for placed in cases:
-            for runs in _runs(placed.case):
+            of_case = _runs(placed.case)
+            bare[-1] += not of_case
+            for runs in of_case:
                 owners.append(len(places))
                 for rule, hashes_R in enumerate(runs):
                     found[rule].append(hashes_R)
@@ -103,6 +107,7 @@ def build(sets: Iterable[tuple[str, Iterable[Placed]]], folder: Path) -> None:
         np.save(folder / f"hashes-{rule}.npy", known_K)
         np.save(folder / f"cases-{rule}.npy", cases_H[first_K])
     (folder / _NAMES).write_text(json.dumps({"places": places, "ignored": ignored}), encoding="utf-8")
+    return bare
 
 
 def is_built(folder: Path) -> bool:

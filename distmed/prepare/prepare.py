@@ -25,7 +25,7 @@ from distmed.prepare.augment import variants
 from distmed.prepare.batches import make_parts
 from distmed.prepare.clean import cleaned, texts_mapped
 from distmed.prepare.decide import Decision, decide, overlap_lines
-from distmed.prepare.decontaminate import Evaluation, build, is_built
+from distmed.prepare.decontaminate import MIN_FINDINGS, Evaluation, build, is_built
 from distmed.prepare.manifest import MANIFEST, Manifest
 from distmed.prepare.open import source_content, source_stamp
 from distmed.prepare.parts import Parts
@@ -125,9 +125,12 @@ def _evaluation(settings: Settings, parts: Parts, watch: Watch) -> Path | None:
         with watch.phase("reading the evaluation sets") as advanced:
             readers = [evaluation_set(source) for source in settings.without]
             sets = [(reader.settings.sources[0].source, _told(iter(reader), advanced)) for reader in readers]
-            build([(name, _cleaned(cases)) for name, cases in sets] if settings.clean else sets, folder)
-        for reader in readers:
-            for rule, count in sorted((reader.dropped + reader.unclean).items()):
+            bare = build([(name, _cleaned(cases)) for name, cases in sets] if settings.clean else sets, folder)
+        for reader, uncompared in zip(readers, bare, strict=True):
+            left_out = (
+                reader.dropped + reader.unclean + Counter({f"no text, and under {MIN_FINDINGS} findings": uncompared})
+            )
+            for rule, count in sorted(left_out.items()):
                 watch.note(f"{reader.settings.sources[0].source}: {count} of {reader.rows} rows not compared: {rule}")
     return folder
 

@@ -98,6 +98,7 @@ def test_patients_of_the_evaluation_set_are_found_by_all_their_findings(
     source = table([row("a", many[::-1]), row("b", many[:8]), row("c", ["Seizure"])])
     done = prepare(source, "--no-deidentify", "--format", "phenopackets", "--without", without, out=tmp_path / "out")
     assert [case.id for case in done.cases()] == ["b", "c"]
+    assert "evaluation.jsonl: 1 of 2 rows not compared: no text, and under 8 findings" in done.said
 
 
 def test_answers_and_options_count_as_text(prepare: PrepareDoor, table: Table, tmp_path: Path) -> None:
