@@ -79,12 +79,14 @@ def _predict(
     learned = _learned(calibration, opened)
     if not opened.labels:
         opened = _over_evaluated(opened, learned)
-    cases = _cases(data, format)
+    cases, dropped = _cases(data, format)
     stack.enter_context(session.connected())
     session.wait_for_room(Cluster(num_workers=workers))
     pool = stack.enter_context(Pool(opened, work, workers=workers, progress=progress))
     _write(out, rows(cases, pool.score(cases, "diagnosing"), opened, learned))
     progress.line(f"{out}: {len(cases)} cases")
+    for rule, count in sorted(dropped.items()):
+        progress.note(f"{count} rows have no answer here: {rule}")
     if learned is None:
         progress.note("probabilities are as the model gives them: --calibration names an evaluation that mends them")
 
@@ -117,20 +119,24 @@ def rows(cases: list[Case], table: pa.Table, opened: Opened, learned: dict[str, 
     return found
 
 
-def _cases(data: str, format: str | None) -> list[Case]:
+def _cases(data: str, format: str | None) -> tuple[list[Case], dict[str, int]]:
+    """The cases, and how many rows were left out by which rule."""
     from distmed.cases.read import CaseReader
     from distmed.evaluate.integrity import check_ids
-    from distmed.prepare.manifest import MANIFEST, Manifest
+    from distmed.prepare.manifest import Manifest
+    from distmed.prepare.open import prepared_folder
     from distmed.prepare.shards import read_cases_of
     from distmed.recipe import Source
 
-    if (Path(data) / MANIFEST).is_file():
-        cases = list(read_cases_of(Manifest.read(Path(data))))
+    folder = prepared_folder(data)
+    if folder is not None:
+        cases, dropped = list(read_cases_of(Manifest.read(folder))), {}
     else:
         source = Source(source=data, format=format) if format else Source(source=data)
-        cases = list(CaseReader(source, labels="optional"))
+        reader = CaseReader(source, labels="optional")
+        cases, dropped = list(reader), dict(reader.dropped)
     check_ids(cases, data)
-    return cases
+    return cases, dropped
 
 
 def _learned(calibration: Path | None, opened: Opened) -> dict[str, Any] | None:

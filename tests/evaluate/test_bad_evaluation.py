@@ -191,6 +191,18 @@ def read(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_rows_that_a_prediction_leaves_out_are_counted(door: Door, tiny, tmp_path):
+    answers = [{"aid": n, "atext": f"answer {n}"} for n in (1, 2)]
+    rows = [{"qid": str(n), "qtext": "What is it?", "ra": 1, "answers": answers, "image": "x.png" * n} for n in (0, 1)]
+    exam = tmp_path / "exam.json"
+    exam.write_text(json.dumps({"exams": {"a": {"category": "b", "data": rows}}}))
+    told = door.run(
+        "predict", tiny("classify"), "--data", exam, "--out", tmp_path / "answers.jsonl", "--format", "head_qa"
+    )
+    assert "answers.jsonl: 1 cases" in told
+    assert "1 rows have no answer here: question needs its image" in told
+
+
 def test_predict_abstains_by_the_threshold_that_the_calibration_split_taught(door: Door, tiny, dev, tmp_path):
     split = write_cases(tmp_path / "split.jsonl", 40, seed=3)
     door.evaluate(tiny("classify"), dev, *FORMAT, "--calibration", split)
