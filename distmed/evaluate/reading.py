@@ -108,7 +108,7 @@ def label_space(opened: Opened, mode: Mode, data: Sequence[Case], train: Sequenc
 def check_overlap(space: LabelSpace, read: Read, out: Path) -> list[str]:
     """A note where labels of the data look like labels of the model spelled differently; a draft to map them lies in `out`.
 
-    Raises UserError if no case has a label, or none has one that the model knows.
+    Raises UserError if no case has a label, or none has one that the model knows, or each has several.
     """
     known: dict[str, str | None] = {}
     for case in read.cases:
@@ -116,7 +116,14 @@ def check_overlap(space: LabelSpace, read: Read, out: Path) -> list[str]:
             known.setdefault(case.label, case.label_name)
     if not known:
         raise UserError(f"{read.source}: no case has a label", "for cases without one there is `distmed predict`")
-    strange = {label: name for label, name in known.items() if not space.meaning(label, name).classes}
+    meanings = {label: space.meaning(label, name).classes for label, name in known.items()}
+    several = [label for label, classes in meanings.items() if len(classes) > 1]
+    if several and not any(len(classes) == 1 for classes in meanings.values()):
+        raise UserError(
+            f"{read.source}: no label stands for one diagnosis of the model, {one_of(several, 2)} for several",
+            "name data with cases of one diagnosis, or give one of each label with --map",
+        )
+    strange = {label: name for label, name in known.items() if not meanings[label]}
     if not strange:
         return []
     path = out / DRAFT
