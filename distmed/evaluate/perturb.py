@@ -80,7 +80,8 @@ def dropped_finding(case: Case, seed: int) -> Case | None:
 def swap_sex(case: Case, seed: int) -> Case | None:
     """The other sex, in the record and in the words for the patient. None where an organ or event of one sex is named.
 
-    Words for relatives stay: whose mother was ill does not depend on the patient's sex.
+    Words for relatives stay: whose mother was ill does not depend on the patient's sex. So do temperatures, and what only looks
+    like such a word: 120 ms, MS, MR, HER-2, the bundle of His.
     """
     if case.kind == "dialogue" or _ONE_SEX.search(" ".join((*_texts(case), *case.options))):
         return None
@@ -92,19 +93,29 @@ def swap_sex(case: Case, seed: int) -> Case | None:
 def swap_age(case: Case, seed: int) -> Case | None:
     """Another age of the same stage of life: 2–9 and 10–17 years change places, and so do below 55 and from 55 on.
 
-    None below two years, where age and findings belong together, and where no age is told.
+    None below two years, where age and findings belong together, where no age is told, and where text and record differ.
+    Ages of relatives stay, and so do temperatures.
     """
     if case.kind == "dialogue":
         return None
-    told = next((int(_years(m)) for m in _AGE.finditer(case.text)), None)
-    years = told if told is not None else case.age_years
-    if years is None or not 2 <= years < 120:
+    ages = [match for match in _AGE.finditer(case.text) if _is_of_the_patient(match)]
+    now = [int(_years(match)) for match in ages if not _EVENT.search(case.text, 0, match.start())]
+    if case.age_years is not None:
+        years, told = case.age_years, int(case.age_years)
+        if now and told not in now:
+            return None
+    elif now:
+        years = told = now[0]
+    else:
+        return None
+    if not 2 <= years < 120:
         return None
     shift = other_age(years) - years
 
     def moved(match: re.Match[str]) -> str:
         own = _years(match)
-        return match[0].replace(own, str(int(own) + int(shift))) if int(own) == told else match[0]
+        same = int(own) == told and _is_of_the_patient(match)
+        return match[0].replace(own, str(int(own) + int(shift))) if same else match[0]
 
     age = None if case.age_years is None else case.age_years + shift
     return _swapped(case, dataclasses.replace(case, text=_AGE.sub(moved, case.text), age_years=age))
@@ -135,37 +146,70 @@ _ONE_SEX = re.compile(
     r"epispadia|cryptorchi|orchi|erectile|sperm|varicocele|gynecomast|gynaecomast|hydrocele|micropenis|virili|foreskin|phimosis)",
     re.IGNORECASE,
 )
-# "her" is told apart below; relatives (mother, husband …) are left as they are.
+# "her" is told apart below; relatives (mother, husband …) are left as they are, and so are plurals, which are no patient.
 _PAIRS = (
     ("man", "woman"),
-    ("men", "women"),
     ("male", "female"),
-    ("males", "females"),
     ("boy", "girl"),
     ("gentleman", "lady"),
     ("he", "she"),
     ("himself", "herself"),
-    ("mr", "mrs"),
 )
 _WORDS = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])} | {
     "him": "her",
     "his": "her",
     "hers": "his",
+    "mr": "mrs",
+    "mrs": "mr",
     "ms": "mr",
 }
+_TITLES = ("Mrs", "Mr", "Ms")
+_ABBREVIATIONS = ("HE", "HER", "HIS")
+"""In capitals these are words only where everything is."""
 # 45F, 45 yo F, 8 mo M: the letter alone is the sex only behind an age, and 101 F or 98.6F is a temperature.
 _CODE = r"(?<=\d)(?<!\d{3})(?<!\.\d)(?:\s?(?:yo|y/o|y|mo)\s?)?[FM](?=[\s,.;:)]|$)"
-_SEXED = re.compile(rf"{_CODE}|\b(?:{'|'.join([*_WORDS, 'her'])})\b", re.IGNORECASE)
+_PLAIN = "|".join(word for word in [*_WORDS, "her"] if word.capitalize() not in _TITLES)
+_SEXED = re.compile(
+    rf"{_CODE}|\b(?-i:{'|'.join(_TITLES)})(?=\.?\s+(?-i:[A-Z]))"
+    rf"|(?<!\bbundle of )\b(?:{_PLAIN})\b"
+    r"(?![\s-]+(?:bundle|Purkinje|pattern|(?:sexual\s+)?partner|sibling|relative|donor)|-?\d)",
+    re.IGNORECASE,
+)
 # Behind these, "her" is "him": it stands alone. Before a noun it is "his".
 _ALONE = re.compile(
     r"\s*(?:$|[^\w\s]|(?:and|or|to|with|in|on|at|for|from|by|as|when|while|because|after|before|the|an?)\b)",
     re.IGNORECASE,
 )
 _AGE = re.compile(
-    r"\b(?P<a>\d{1,3})(?=[\s-]*(?:years?|yrs?)[\s-]*(?:old|of age)\b|\s*(?:yo|y/o)\b|[FM](?=[\s,.;:)]|$))"
+    r"(?<![\d.])(?P<a>\d{1,3})(?=[\s-]*(?:years?|yrs?)[\s-]*(?:old|of age)\b|\s*(?:yo|y/o)\b"
+    r"|(?<!\d{3})(?-i:[FM])(?=[\s,.;:)]|$))"
     r"|\b(?:aged|age of|age:)\s*(?P<b>\d{1,3})\b(?![\s-]*(?:months?|weeks?|days?))",
     re.IGNORECASE,
 )
+_RELATIVE = (
+    r"\b(?:(?:grand|step)?(?:mother|father|son|daughter|parents?)|brother|sister|sibling|twin|wife|husband|spouse|partner|"
+    r"uncle|aunt|cousin|nephew|niece|roommate|friend)s?\b"
+)
+_OF_A_RELATIVE = re.compile(rf"{_RELATIVE}[^.;,]*\Z", re.IGNORECASE)
+_THEN_A_RELATIVE = re.compile(rf"[\s-]*(?:(?:years?|yrs?)[\s-]*(?:old|of age)|yo|y/o)?\s+{_RELATIVE}", re.IGNORECASE)
+_EVENT = re.compile(r"\b(?:at|since|from|until|till|by|before|after)\s+(?:the\s+)?\Z", re.IGNORECASE)
+_TEMPERATURE = re.compile(r"(?:\btemp\w*|\bfevers?|\bT|\bTmax)\W*(?:(?:of|is|was|to|up|at)\W+)*\d*\Z", re.IGNORECASE)
+LEAST_FEVER = 90
+"""From here on a number before F is a temperature: 98F, 101 F."""
+
+
+def _is_of_the_patient(match: re.Match[str]) -> bool:
+    """Whether an age is neither that of a relative nor a temperature."""
+    text, at = match.string, match.start()
+    relative = _OF_A_RELATIVE.search(text, max(0, at - 80), at) or _THEN_A_RELATIVE.match(text, match.end())
+    return not relative and not (text[match.end() :][:1] == "F" and _is_temperature(text, match.end()))
+
+
+def _is_temperature(text: str, end: int) -> bool:
+    """Whether the number that ends there, with F behind it, is one."""
+    number = re.search(r"\d+\Z", text[:end].rstrip())
+    hot = number is not None and int(number[0]) >= LEAST_FEVER
+    return hot or _TEMPERATURE.search(text[max(0, end - 40) : end].rstrip()) is not None
 
 
 def _draw(what: str, case: Case, seed: int) -> random.Random:
@@ -205,7 +249,11 @@ def _swapped(case: Case, changed: Case) -> Case | None:
 
 def _other_word(match: re.Match[str]) -> str:
     word = match[0]
+    if word in _ABBREVIATIONS and not match.string.isupper():
+        return word
     if word[-1] in "FM" and word.lower() not in _WORDS:
+        if word.strip() == "F" and _is_temperature(match.string, match.start()):
+            return word
         return word[:-1] + ("M" if word[-1] == "F" else "F")
     if word.lower() == "her":
         other = "him" if _ALONE.match(match.string, match.end()) else "his"

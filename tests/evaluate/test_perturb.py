@@ -100,6 +100,11 @@ def test_an_irrelevant_sentence_leaves_the_question_last() -> None:
         ("34 yo F w/ rash", "34 yo M w/ rash"),
         ("101 F, now 98.6F. A WOMAN.", "101 F, now 98.6F. A MAN."),
         ("Mrs Smith, a lady of 80", "Mr Smith, a gentleman of 80"),
+        ("Ms. Smith has MS, QRS 120 ms. MR angiography.", "Mr. Smith has MS, QRS 120 ms. MR angiography."),
+        ("A woman with HER-2 and HER2, a bundle of His block.", "A man with HER-2 and HER2, a bundle of His block."),
+        ("A man with grade 2 HE; his wife is well.", "A woman with grade 2 HE; her wife is well."),
+        ("58F, T 99F, temp 98 F. Fever of 88F.", "58M, T 99F, temp 98 F. Fever of 88F."),
+        ("A man who has sex with men; a male partner.", "A woman who has sex with men; a male partner."),
     ],
 )
 def test_words_for_the_patients_sex_are_swapped(text: str, swapped: str) -> None:
@@ -124,6 +129,11 @@ def test_where_one_sex_is_needed_or_none_is_told_nothing_is_swapped(text: str) -
         ("She is 70 years old, ill for 70 years.", "She is 35 years old, ill for 70 years."),
         ("58F c/o fever. Aged 58.", "23F c/o fever. Aged 23."),
         ("A boy aged 4; his father is 40 years old.", "A boy aged 12; his father is 40 years old."),
+        ("Temp 98.6F, then 99F. A 45-year-old man.", "Temp 98.6F, then 99F. A 80-year-old man."),
+        ("T 45F outside. 45F with cough, 45m away.", "T 45F outside. 80F with cough, 45m away."),
+        ("His father died aged 60. He is 30 years old.", "His father died aged 60. He is 65 years old."),
+        ("A 45-year-old man and his 45-year-old wife.", "A 80-year-old man and his 45-year-old wife."),
+        ("Surgery at the age of 12. He is 30 years old.", "Surgery at the age of 12. He is 65 years old."),
     ],
 )
 def test_the_patients_age_is_swapped_and_no_duration(text: str, swapped: str) -> None:
@@ -132,7 +142,17 @@ def test_the_patients_age_is_swapped_and_no_duration(text: str, swapped: str) ->
     assert changed.text == swapped
 
 
-@pytest.mark.parametrize("text", ["An 8-month-old girl.", "Fever for 3 years.", "A 1-year-old boy.", "aged 14 months"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "An 8-month-old girl.",
+        "Fever for 3 years.",
+        "A 1-year-old boy.",
+        "aged 14 months",
+        "T 98.6F.",
+        "101F since a day.",
+    ],
+)
 def test_infants_and_untold_ages_are_left(text: str) -> None:
     assert swap_age(dataclasses.replace(TEXT, text=text), 1) is None
 
