@@ -11,6 +11,7 @@ import numpy as np
 
 from distmed.cases.case import Case
 from distmed.evaluate import exam
+from distmed.evaluate.cells import without_small_cells
 from distmed.evaluate.diagnosed import Diagnosed, write_choices, write_predictions
 from distmed.evaluate.evidence import Learned, evidence
 from distmed.evaluate.integrity import integrity
@@ -77,7 +78,7 @@ def diagnoses(scored: Scored, about: Metrics, out: Path, *, small_cells: bool) -
     limit = learned.thresholds.risk_5 if learned else None
     abstain_N = None if learned is None else found.confidence_N < (np.inf if limit is None else limit)
     write_predictions(out / "predictions.parquet", found, about, abstain_N, scored.texts)
-    return metrics, learned
+    return metrics if small_cells else without_small_cells(metrics), learned
 
 
 def exams(scored: Scored, about: Metrics, out: Path, *, small_cells: bool) -> tuple[Metrics, None]:

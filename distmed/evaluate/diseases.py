@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distmed.evaluate.bootstrap import bootstrapped
-from distmed.evaluate.figure import SMALLEST_CELL, Figure, figure, proportion, undefined
+from distmed.evaluate.figure import SMALLEST_CELL, Figure, figure, proportion, undefined, untold
 from distmed.evaluate.metrics import FEW_CASES
 from distmed.evaluate.sample import Floats, Sample
 
@@ -99,7 +99,7 @@ def _ppv_at_stated(sensitivity: Figure, specificity: Figure, cases: int) -> Figu
 
 def _hidden(label: str, name: str) -> dict[str, Any]:
     told = {"label": label, "name": name, "n": None, "prevalence": None, "few": True, "suppressed": True}
-    return {**told, **{figure: undefined("fewer than 5 patients") for figure in FIGURES}}
+    return {**told, **{figure: untold() for figure in FIGURES}}
 
 
 def ppv_at(sensitivity: float | None, specificity: float | None, prevalence: float) -> float | None:

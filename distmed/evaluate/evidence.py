@@ -17,11 +17,12 @@ from distmed.errors import UserError
 from distmed.evaluate.abstention import ALPHA, COVERAGES, Thresholds, conformal_sets, fit_thresholds
 from distmed.evaluate.bootstrap import bootstrapped, draws, interval, mean
 from distmed.evaluate.calibration import fit_temperature, reliability, scale, without_few
+from distmed.evaluate.cells import is_few
 from distmed.evaluate.curves import curves
 from distmed.evaluate.diagnosed import OUT_OF_SET, SEVERAL, UNLABELLED, Diagnosed
 from distmed.evaluate.differential import differential_figures
 from distmed.evaluate.diseases import confusion, per_disease
-from distmed.evaluate.figure import SMALLEST_CELL, Figure, figure, proportion, undefined
+from distmed.evaluate.figure import FEW, SMALLEST_CELL, Figure, figure, proportion, undefined
 from distmed.evaluate.metrics import ECE_BINS, NOT_A_CLASS
 from distmed.evaluate.sample import Sample
 from distmed.evaluate.subgroups import subgroup_figures
@@ -109,7 +110,7 @@ def evidence(scored: Diagnosed, learned: Learned | None, *, small_cells: bool) -
             for name, value_N in scored.subgroups().items()
         },
         "curves": curves(sample),
-        "notes": _notes(scored, learned),
+        "notes": _notes(scored, learned, small_cells),
     }
     return metrics, weights_BN
 
@@ -279,7 +280,7 @@ def _calibration(scored: Diagnosed, learned: Learned | None, small_cells: bool) 
     }
 
 
-def _notes(scored: Diagnosed, learned: Learned | None) -> list[str]:
+def _notes(scored: Diagnosed, learned: Learned | None, small_cells: bool) -> list[str]:
     notes = []
     absent = len(scored.space.labels) - len(scored.sample.classes_present)
     if absent:
@@ -290,7 +291,8 @@ def _notes(scored: Diagnosed, learned: Learned | None) -> list[str]:
         notes.append(f"{few} diagnoses have fewer than 10 cases: their own figures are rough.")
     out = int((scored.status_N == OUT_OF_SET).sum())
     if out:
-        notes.append(f"{out} cases have a diagnosis that the model does not know; top1_all counts them as wrong.")
+        told = FEW if is_few(out) and not small_cells else f"{out} cases"
+        notes.append(f"{told} have a diagnosis that the model does not know; top1_all counts them as wrong.")
     if learned is None:
         notes.append("No calibration split was given: no temperature, no thresholds of abstention, no conformal sets.")
     elif learned.thresholds.fitted_on < FEW_FOR_CALIBRATION:

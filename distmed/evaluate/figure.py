@@ -14,6 +14,7 @@ Figure = dict[str, Any]
 
 SMALLEST_CELL = 5
 """Cells with fewer patients are not shown unless asked for."""
+FEW = f"fewer than {SMALLEST_CELL} patients"
 LEVEL = 0.95
 
 
@@ -29,6 +30,11 @@ def figure(
 def undefined(why: str, n: int = 0, **more: Any) -> Figure:
     """A figure that these cases cannot give, and why: never 0, which would read as a result."""
     return {"value": None, "low": None, "high": None, "n": int(n), "method": "", "why": why, **more}
+
+
+def untold(**more: Any) -> Figure:
+    """A figure over fewer than five patients, of which nothing else is told."""
+    return {**undefined(FEW), "n": None, **more}
 
 
 def proportion(hits: int, n: int, **more: Any) -> Figure:

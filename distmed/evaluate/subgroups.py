@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distmed.evaluate.bootstrap import bootstrapped
-from distmed.evaluate.figure import SMALLEST_CELL, Figure, proportion, undefined
+from distmed.evaluate.figure import SMALLEST_CELL, Figure, proportion, undefined, untold
 from distmed.evaluate.sample import Sample
 
 # N: cases, B: draws, G: groups.
@@ -44,7 +44,7 @@ def subgroup_figures(
     for value in sorted(set(values.tolist())):
         member = np.flatnonzero(values == value)
         if len(member) < SMALLEST_CELL and not small_cells:
-            hidden = {name: undefined("fewer than 5 patients") for name in MEASURES}
+            hidden = {name: untold() for name in MEASURES}
             groups.append({"value": value, "n": None, "suppressed": True, **hidden})
             continue
         sample = Sample(probabilities_NK[member], gold_N[member])

@@ -177,7 +177,7 @@ def test_rivals_stand_beside_the_model(door: Door, tiny, dev, tmp_path):
 
 def test_a_calibration_split_teaches_temperature_thresholds_and_sets(door: Door, tiny, dev, tmp_path):
     split = write_cases(tmp_path / "calibration.jsonl", 80, seed=2)
-    metrics = door.evaluate(tiny("classify"), dev, *FORMAT, "--calibration", split)
+    metrics = door.evaluate(tiny("classify"), dev, *FORMAT, "--calibration", split, "--small-cells")
     assert metrics["calibration"]["temperature"] > 0 and metrics["calibration"]["fitted_on"] == 80
     assert metrics["conformal"]["alpha"] == 0.1 and sum(metrics["conformal"]["sizes"].values()) == 60
     assert metrics["conformal_coverage"]["value"] == pytest.approx(0.9, abs=0.12)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from distmed.evaluate.figure import FEW
+
 SOURCE = "Gallifant et al. 2025, TRIPOD-LLM, doi:10.1038/s41591-024-03425-5"
 
 
@@ -94,7 +96,8 @@ def _prompt(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 
 def _reference(metrics: Mapping[str, Any]) -> str:
     unknown = metrics.get("out_of_set", {}).get("cases", 0)
-    outside = f" {unknown:,} cases have a diagnosis that the model does not know." if unknown else ""
+    told = FEW if unknown is None else f"{unknown:,} cases"
+    outside = f" {told} have a diagnosis that the model does not know." if unknown != 0 else ""
     return f"The label of the data counts as the truth.{outside} State who set it, how, and how often experts disagree."
 
 

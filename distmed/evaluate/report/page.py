@@ -39,6 +39,7 @@ def render(metrics: Metrics, speed: Mapping[str, Any] | None, errors: list[dict[
         "interval": interval_text,
         "points": points,
         "number": number,
+        "count": count,
         "short": short,
         "p": p_text,
         "natural": natural,
@@ -152,6 +153,11 @@ def number(value: float | None) -> str:
     if value is None:
         return "—"
     return f"{round(value):,}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.3g}"
+
+
+def count(patients: int | None) -> str:
+    """A number of patients, of which None stands for too few to be told."""
+    return f"< {SMALLEST_CELL}" if patients is None else number(patients)
 
 
 def natural(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,58 @@
+"""Cells: what is told of fewer than five patients, which is that there are fewer than five.
+
+The finished content of metrics.json over diagnoses flows in, the same without such counts and figures flows out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distmed.evaluate.figure import SMALLEST_CELL, untold
+
+COUNTS = {
+    "out_of_set": ("cases", "unlabelled"),
+    "several": ("cases",),
+    "conformal": ("empty",),
+    "labels": ("mapped",),
+    "mcnemar": ("only_this", "only_other"),
+}
+"""By section: what counts patients and is no figure."""
+
+
+def is_few(count: int) -> bool:
+    return 0 < count < SMALLEST_CELL
+
+
+def without_small_cells(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures over 1 to 4 patients become undefined, their counts None; nothing else changes.
+
+    Totals stay: the cases of the whole data in `about` and `integrity`, and figures over all cases in set.
+    """
+
+    def is_total(name: str, value: Any) -> bool:
+        return name in ("about", "integrity") or (isinstance(value, Mapping) and value.get("n") == metrics["top1"]["n"])
+
+    return {name: value if is_total(name, value) else _told(name, value) for name, value in metrics.items()}
+
+
+def _told(name: str | int, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_told(name, inner) for inner in value]
+    if not isinstance(value, Mapping):
+        return value
+    if {"value", "n", "method"} <= set(value):
+        return untold() if value["n"] is not None and is_few(value["n"]) else value
+    if name == "figures":  # of a comparison, over all cases in set
+        return value
+    told = {key: _told(key, inner) for key, inner in value.items()}
+    for key in COUNTS.get(str(name), ()):
+        if key in told and is_few(told[key]):
+            told[key] = None
+    if name == "out_of_set" and told["cases"] is None:
+        told["share"] = untold()
+    if name == "sizes":
+        return {size: None if is_few(count) else count for size, count in told.items()}
+    if "flips" in told and is_few(told["n"]):
+        told |= dict.fromkeys(("n", "before", "after"))
+    return told
