@@ -32,7 +32,7 @@ def differential_figures(
     differentials: Sequence[Mapping[int, float]],
     severity_K: NDArray[np.floating] | None,
     weights_BN: Floats,
-    groups: int,
+    groups: Sequence[str],
 ) -> dict[str, Figure]:
     """GTPA (the true pathology is in the predicted differential), GTPA@k (and among its first k), DDR, DDP and DDF1.
 
@@ -40,7 +40,8 @@ def differential_figures(
     as missed. DDR, DDP and DDF1 are means over the cases of recall, precision and their harmonic mean.
     dsr is the recall of the severe diseases of the gold differential, over the cases that have one (DDXPlus counts a case
     without one as 0). severity_recall, which is ours, weighs each disease by 6 - severity instead of cutting at a grade.
-    `severity_K` is NaN where it is not known, and such diseases are left out of both.
+    `severity_K` is NaN where it is not known, and such diseases are left out of both. A figure whose cases are of one group has
+    no interval.
     """
     cases, classes = probabilities_NK.shape
     named_NK = probabilities_NK > THRESHOLD
@@ -74,6 +75,7 @@ def differential_figures(
         with np.errstate(invalid="ignore", divide="ignore"):
             each |= {name: ((named_NK & gold_NK) @ w_K) / (gold_NK @ w_K) for name, w_K in weights.items()}
     figures = {}
+    group_N = np.asarray(groups, dtype=object)
     for name, value_N in each.items():
         known_N = np.isfinite(value_N)
         if not known_N.any():
@@ -84,7 +86,7 @@ def differential_figures(
             drawn_B = (w_BN @ value_N[known_N]) / w_BN.sum(axis=1)
         mean, n = float(value_N[known_N].mean()), int(known_N.sum())
         source = "distmed, after DDXPlus" if name == "severity_recall" else SOURCE
-        figures[name] = bootstrapped(mean, drawn_B, n, groups, source=source)
+        figures[name] = bootstrapped(mean, drawn_B, n, len(set(group_N[known_N].tolist())), source=source)
     return figures
 
 

@@ -87,7 +87,7 @@ def evidence(scored: Diagnosed, learned: Learned | None, *, small_cells: bool) -
     metrics |= _after_temperature(scored, learned, weights_BN, count)
     metrics |= _abstention(scored, learned, weights_BN, count)
     metrics["top1_all"] = _top1_all(scored)
-    metrics |= _differential(scored, weights_BN, count)
+    metrics |= _differential(scored, weights_BN, groups)
     rows, suppressed = confusion(sample, scored.space.labels, scored.space.names, small_cells=small_cells)
     metrics |= {
         "labels": _labels(scored),
@@ -195,7 +195,7 @@ def _top1_all(scored: Diagnosed) -> Figure:
     return proportion(int(scored.right_if_any_N()[labelled_N].sum()), int(labelled_N.sum()))
 
 
-def _differential(scored: Diagnosed, weights_BN: Weights, groups: int) -> dict[str, Figure]:
+def _differential(scored: Diagnosed, weights_BN: Weights, groups: list[str]) -> dict[str, Figure]:
     cases = [scored.cases[n] for n in scored.in_set.tolist()]
     if not any(case.differential for case in cases):
         return {}
@@ -219,7 +219,7 @@ def _differential(scored: Diagnosed, weights_BN: Weights, groups: int) -> dict[s
         [classes(cases[n].differential) for n in having],
         severity_K if known else None,
         weights_BN[:, having],
-        groups,
+        [groups[n] for n in having],
     )
 
 

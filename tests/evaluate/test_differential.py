@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distmed.cases.read import read_cases
+from distmed.evaluate.bootstrap import draws
 from distmed.evaluate.differential import THRESHOLD, differential_figures
 from distmed.recipe import Source
 
@@ -20,7 +21,7 @@ def test_differential_figures_by_hand():
     differentials = [{0: 0.5, 1: 0.3, 2: 0.2, 3: 0.005}, {3: 0.6, -1: 0.4}]
     severity = np.array([1.0, 5.0, 3.0, 2.0])
     weights = np.ones((4, 2), np.float32)
-    found = differential_figures(probabilities, gold, differentials, severity, weights, groups=2)
+    found = differential_figures(probabilities, gold, differentials, severity, weights, groups=["a", "b"])
     assert found["gtpa"]["value"] == 1
     assert found["gtpa_at_1"]["value"] == 0 and found["gtpa_at_3"]["value"] == 1
     ddr, ddp = (2 / 3 + 1 / 2) / 2, (2 / 2 + 1 / 2) / 2
@@ -37,16 +38,22 @@ def test_differential_figures_by_hand():
 
 def test_a_disease_that_ranks_third_below_the_threshold_is_not_in_the_differential():
     probabilities = np.array([[0.6, 0.392, 0.008, 0.0]], np.float32)
-    found = differential_figures(probabilities, np.array([2]), [{2: 1.0}], None, np.ones((4, 1), np.float32), groups=1)
+    found = differential_figures(
+        probabilities, np.array([2]), [{2: 1.0}], None, np.ones((4, 1), np.float32), groups=["a"]
+    )
     assert [found[name]["value"] for name in ("gtpa", "gtpa_at_1", "gtpa_at_3", "gtpa_at_5")] == [0, 0, 0, 0]
 
 
 def test_cases_without_a_severe_disease_do_not_count_for_its_recall():
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1]], np.float32)
     given = (np.array([0, 1]), [{0: 1.0}, {1: 1.0}])
-    found = differential_figures(probabilities, *given, np.array([4.0, 1.0]), np.ones((4, 2), np.float32), groups=2)
+    found = differential_figures(
+        probabilities, *given, np.array([4.0, 1.0]), np.ones((4, 2), np.float32), groups=["a", "b"]
+    )
     assert (found["dsr"]["value"], found["dsr"]["n"]) == (1, 1)
-    mild = differential_figures(probabilities, *given, np.array([4.0, 5.0]), np.ones((4, 2), np.float32), groups=2)
+    mild = differential_figures(
+        probabilities, *given, np.array([4.0, 5.0]), np.ones((4, 2), np.float32), groups=["a", "b"]
+    )
     assert mild["dsr"]["value"] is None and mild["severity_recall"]["value"] == 1
 
 
@@ -59,10 +66,23 @@ def test_real_patients_answered_by_their_own_differential_and_by_every_disease(s
     every_NK = np.full_like(own_NK, 1 / len(place))
     gold_N, weights_BN = np.array([place[str(case.label)] for case in cases]), np.ones((2, len(cases)), np.float32)
     own, every = (
-        differential_figures(scores_NK, gold_N, differentials, None, weights_BN, len(cases))
+        differential_figures(scores_NK, gold_N, differentials, None, weights_BN, [case.id for case in cases])
         for scores_NK in (own_NK, every_NK)
     )
     assert [own[name]["value"] for name in ("gtpa", "ddr", "ddp", "ddf1")] == [1, 1, 1, 1]
     assert own["gtpa"]["n"] == len(cases) == 98 and len(place) == 49
     assert [every[name]["value"] for name in ("gtpa", "ddr")] == [1, 1]
     assert every["ddp"]["value"] == pytest.approx((own_NK > THRESHOLD).mean())
+
+
+def test_a_figure_whose_cases_are_all_of_one_group_has_no_interval_and_says_so():
+    # Only the papers b and c have no differential of a severe disease: dsr is over paper a alone, ddr over all three.
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5], [1.0, 0.0]], np.float32)
+    differentials = [{1: 1.0}, {1: 0.5, 0: 0.5}, {0: 1.0}, {0: 1.0}]
+    groups = ["a", "a", "b", "c"]
+    found = differential_figures(
+        probabilities, np.array([1, 1, 0, 0]), differentials, np.array([4.0, 1.0]), draws(groups), groups=groups
+    )
+    assert found["dsr"]["n"] == 2 and found["dsr"]["low"] is found["dsr"]["high"] is None
+    assert found["dsr"]["method"] == "no interval: one group"
+    assert found["ddp"]["low"] < found["ddp"]["high"]
