@@ -72,6 +72,7 @@ def evaluate(request: Request, *, verbose: bool = False) -> int:
     made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
+        (out / LOG).touch(0o600)
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}", "name another --out") from error
     with Chatter(out / LOG, show=verbose) as chatter, ExitStack() as stack:

@@ -166,7 +166,7 @@ def _config(folder: Path) -> dict[str, Any]:
         values: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # check_model says what is wrong with it
-    return values
+    return values if isinstance(values, dict) else {}
 
 
 def _task(config: dict[str, Any]) -> Literal["classify", "generate"]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DONE, INTERRUPTED = 0, 130
 ENDINGS = (".parquet", ".jsonl", ".csv")
 TOP = 5
+LEARNED = {"model", "temperature", "risk_5", "labels", "label_names"}
 CALIBRATION, LOG = "calibration.json", "log.txt"
 
 
@@ -40,12 +41,12 @@ def predict(
     """
     if out.suffix.lower() not in ENDINGS:
         raise UserError(f"cannot tell what to write into {out}", f"known endings: {one_of(list(ENDINGS))}")
+    work = out.with_name(f".{out.name}.parts")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        work.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {out.parent}: {error.strerror}", "name another --out") from error
-    work = out.with_name(f".{out.name}.parts")
-    work.mkdir(exist_ok=True)
     with Chatter(work / LOG, show=verbose) as chatter, ExitStack() as stack:
         progress = Progress(chatter.terminal)
         try:
@@ -148,8 +149,11 @@ def _learned(calibration: Path | None, opened: Opened) -> dict[str, Any] | None:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"no calibration at {path}", how) from error
-    if values.get("model") != opened.hash:
+    known = isinstance(values, dict)
+    if known and values.get("model") not in (None, opened.hash):
         raise UserError(f"{path} was learned for another model", how)
+    if not known or not set(values) >= LEARNED:
+        raise UserError(f"{path} is no calibration", how)
     return values
 
 

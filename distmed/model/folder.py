@@ -131,6 +131,7 @@ def _download(model: Model) -> Path:
 
 def read_config(folder: Path, model: Model) -> PreTrainedConfig:
     """config.json of a model folder; raises UserError where transformers could not build the model from it."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING, AutoConfig
 
     path = folder / "config.json"
@@ -145,6 +146,8 @@ def read_config(folder: Path, model: Model) -> PreTrainedConfig:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is no JSON", "fetch the model again") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is no JSON object", "fetch the model again")
     model_type = values.get("model_type")
     if "auto_map" in values and model_type not in CONFIG_MAPPING and not model.trust_remote_code:
         raise UserError(
@@ -157,6 +160,10 @@ def read_config(folder: Path, model: Model) -> PreTrainedConfig:
         )
     try:
         return AutoConfig.from_pretrained(str(folder), trust_remote_code=model.trust_remote_code)
+    except StrictDataclassError as error:
+        # Its first line does not say what is wrong.
+        said = " ".join(str(error).split())
+        raise UserError(f"{path} does not describe a {model_type} model: {said}", "mend it") from error
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise UserError(f"{path} does not describe a {model_type} model: {_first_line(error)}", "mend it") from error
 

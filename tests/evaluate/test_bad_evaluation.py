@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,34 @@ def test_a_calibration_of_another_model_is_refused(door: Door, tiny, dev, tmp_pa
 def test_an_ending_that_says_nothing_is_refused(door: Door, tiny, dev):
     error, _ = door.refuse("predict", tiny("classify"), "--data", dev, "--out", "answers", *FORMAT)
     assert "cannot tell what to write into answers" in error
+
+
+@pytest.mark.parametrize("values", [[], {}, "x", {"temperature": 1.0}])
+def test_a_calibration_file_of_another_shape_is_refused(door: Door, tiny, dev, tmp_path, values):
+    (tmp_path / "calibration.json").write_text(json.dumps(values))
+    words = ("predict", tiny("classify"), "--data", dev, "--out", "x.csv", *FORMAT, "--calibration", tmp_path)
+    error, _ = door.refuse(*words)
+    assert error.endswith("calibration.json is no calibration")
+
+
+def test_a_place_that_cannot_be_written_is_refused(door: Door, tiny, dev):
+    error, fix = door.refuse("evaluate", tiny("classify"), "--data", dev, "--out", "/proc", *FORMAT)
+    assert error.startswith("cannot write to /proc") and "--out" in fix
+    error, fix = door.refuse("predict", tiny("classify"), "--data", dev, "--out", "/proc/x.csv", *FORMAT)
+    assert error.startswith("cannot write to /proc") and "--out" in fix
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda config: [config], "is no JSON object"),
+        (lambda config: {**config, "num_attention_heads": 5}, "is not a multiple of the number of attention heads (5)"),
+    ],
+)
+def test_a_config_that_transformers_cannot_take_is_refused(door: Door, tiny, dev, tmp_path, change, said):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny("classify"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(change(config)))
+    error, _ = door.refuse(*evaluate(door, folder, dev, *FORMAT))
+    assert said in error
