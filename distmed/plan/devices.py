@@ -60,6 +60,8 @@ DEVICES: dict[str, Device] = {
 # A core with AVX2 as measured here (94 GFLOP/s, two fused multiply-adds of 8 floats a cycle); two channels of DDR4 a core.
 CPU_CORE_FLOPS = 90e9
 CPU_CORE_BANDWIDTH = 10e9
+# gloo, between two workers of one host of two cores: all-gathers of 32 to 128 MiB send 0.33 to 0.37 GB/s, 0.7 of this.
+CPU_LINK = 0.5e9
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ def cpu_host(workers: int, cores: int, memory: int, nodes: int = 1) -> Machine:
         CPU_CORE_FLOPS * share,
         CPU_CORE_FLOPS * share,
         CPU_CORE_BANDWIDTH * share,
-        2e9,
-        1.25e9,
+        CPU_LINK,
+        CPU_LINK,
         memory // per_node,
         1e9,
         "measured by train/hardware.py on a Zen 3 core",

@@ -65,8 +65,9 @@ def speed_of(shape: Shape, setup: Setup) -> Speed:
         slowest = min(device.link, device.network * machine.per_node)
     network_s = network_bytes / (slowest * LINK_EFFICIENCY) if machine.workers > 1 else 0.0
     storage_s = _offload_seconds(shape, setup)
-    # The rest of DeepSpeed's communication hides behind arithmetic where it may overlap.
-    working_s = max(compute_s, network_s) if setup.overlap else compute_s + network_s
+    # DeepSpeed's communication hides behind arithmetic where it may overlap; on a CPU both want the same cores.
+    hides = setup.overlap and not device.is_cpu
+    working_s = max(compute_s, network_s) if hides else compute_s + network_s
     step_s = working_s + storage_s
     return Speed(
         compute_s=compute_s,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks.plan_published import CASES, Case
+from distmed.plan.devices import cpu_host
 from distmed.plan.setup import Setup
 from distmed.plan.shapes import Shape
 from distmed.plan.speed import flops_per_token, speed_of, traffic
@@ -48,3 +49,9 @@ def test_slow_links_and_offload_make_a_step_longer(shape: Make, setup: MakeSetup
 def test_twice_the_devices_halve_the_arithmetic(shape: Make, setup: MakeSetup) -> None:
     model = shape(7 * BILLION)
     assert speed_of(model, setup(8)).compute_s == pytest.approx(2 * speed_of(model, setup(16)).compute_s)
+
+
+def test_on_a_cpu_communication_takes_turns_with_arithmetic(shape: Make, setup: MakeSetup) -> None:
+    model = shape(7 * BILLION)
+    speed = speed_of(model, setup(machine=cpu_host(2, 2, 24 * 2**30)))
+    assert speed.step_s == pytest.approx(speed.compute_s + speed.network_s)
