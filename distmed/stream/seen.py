@@ -2,9 +2,9 @@
 
     python -m distmed.stream.seen RUNS ID… [--raw SOURCE …]
 
-RUNS holds run directories, or is one; an ID is a case's own, or that of its group (patient, paper). Prepared folders without
-identifiers know neither: with the sources they were prepared from (`--raw`), ids are looked up there, and the places of
-their rows in the shards. Nothing is prepared or changed; what cannot be answered is said, never passed over.
+RUNS holds run directories, at any depth, or is one; an ID is a case's own, or that of its group (patient, paper). Prepared
+folders without identifiers know neither: with the sources they were prepared from (`--raw`), ids are looked up there, and the
+places of their rows in the shards. Nothing is prepared or changed; what cannot be answered is said, never passed over.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ _VARIANT = r"~\d+$"  # after the id of an augmented case
 
 @dataclass(frozen=True)
 class Sighting:
-    """A run, one of its sources, the cases of the patient in it, and how far the run has come (in epochs, if it logged any);
-    further, perhaps, where lines of its log are `torn`."""
+    """A run (its path below the folder that was searched), one of its sources, the cases of the patient in it, and how far
+    the run has come (in epochs, if it logged any); further, perhaps, where lines of its log are `torn`.
+    """
 
     run: str
     source: str
@@ -81,7 +82,8 @@ class Search:
                     continue
                 if cases:
                     done = (0.0, 0) if name.startswith("data.eval") else _epochs(run)
-                    found.sightings.append(Sighting(run.name, name, cases, *done))
+                    place = run.path.relative_to(runs).as_posix() if run.path != runs else run.name
+                    found.sightings.append(Sighting(place, name, cases, *done))
         return found
 
     def _cases(self, manifest: Manifest) -> list[str]:
@@ -137,15 +139,23 @@ class Search:
 
 
 def _runs_in(folder: Path) -> list[RunDir]:
-    """A run itself, or all runs in a folder: also one that lost its recipe, which then cannot be searched."""
+    """A run itself, or all runs below a folder: also one that lost its recipe, which then cannot be searched."""
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}", "name the folder of the run directories, or a run directory")
     if _is_run(folder):
         return [RunDir(folder)]
-    runs = [RunDir(path) for path in sorted(folder.iterdir()) if _is_run(path)]
+    runs = list(_runs_below(folder))
     if not runs:
         raise UserError(f"no run in {folder}", "name the folder of the run directories, or a run directory")
     return runs
+
+
+def _runs_below(folder: Path) -> Iterator[RunDir]:
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if _is_run(path):
+            yield RunDir(path)
+        else:
+            yield from _runs_below(path)
 
 
 def _is_run(path: Path) -> bool:
@@ -216,7 +226,7 @@ def _epochs(run: RunDir) -> tuple[float, int]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 all was searched, 2 something could not be."""
     parser = argparse.ArgumentParser(prog="python -m distmed.stream.seen", description="Which runs saw a patient.")
-    parser.add_argument("runs", type=Path, help="the folder of the run directories")
+    parser.add_argument("runs", type=Path, help="a folder that holds run directories, or a run")
     parser.add_argument("ids", nargs="+", metavar="ID", help="of a case, or of a group (patient, paper)")
     parser.add_argument("--raw", nargs="+", type=Path, default=[], help="sources that `distmed prepare` was given")
     asked = parser.parse_args(arguments)
