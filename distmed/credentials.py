@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+
+# Chains of fsspec (zip://a.csv::https://…) are several URLs.
+_URL = re.compile(r"[A-Za-z][\w+.-]*://(?:(?!::)[^\s'\"<>])+")
 
 
 def without_credentials(value: Any) -> Any:
@@ -12,7 +15,10 @@ def without_credentials(value: Any) -> Any:
         return {key: without_credentials(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [without_credentials(inner) for inner in value]
-    if isinstance(value, str) and "://" in value:
-        url = urlsplit(value)
-        return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment=""))
-    return value
+    return _URL.sub(_bare, value) if isinstance(value, str) else value
+
+
+def _bare(url: re.Match[str]) -> str:
+    scheme, _, rest = re.split(r"[?#]", url[0], maxsplit=1)[0].partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"

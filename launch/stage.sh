@@ -8,7 +8,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 pack() {
-    local folder=$1 revision name
+    local folder=$1 revision name seen=" "
     shift
     mkdir -p "$folder"/{wheels,models,data}
     python -m pip wheel --quiet --wheel-dir "$folder/wheels" --constraint "$root/constraints.txt" "$root"
@@ -19,6 +19,10 @@ pack() {
             --model)
                 name=${2%@*} revision=
                 [[ $2 != *@* ]] || revision=${2#*@}
+                if [[ $seen == *" $name "* ]]; then
+                    echo "stage.sh: $name is named twice: pack its revisions into folders of their own" >&2 && exit 2
+                fi
+                seen+="$name "
                 python -m huggingface_hub.cli.hf download "$name" ${revision:+--revision "$revision"} \
                     --local-dir "$folder/models/${name//\//--}" --exclude '*.bin' --exclude '*.pt' --exclude '*.h5' --exclude '*.msgpack'
                 ;;

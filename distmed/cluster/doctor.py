@@ -131,7 +131,8 @@ def _interfaces() -> Iterator[Finding]:
         yield Finding("warn", "interfaces", "none but lo has an address", "one host works; several need a network")
     for variable in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "DISTMED_INTERFACE"):
         wanted = os.environ.get(variable, "")
-        if wanted and not _is_up(wanted, known):
+        found = _is_up(wanted, known) if variable == "NCCL_SOCKET_IFNAME" else set(wanted.split(",")) <= set(known)
+        if wanted and not found:
             yield Finding(
                 "fail", "interfaces", f"{variable}={wanted} is no interface that is up", f"use one of {listed}"
             )
@@ -140,9 +141,7 @@ def _interfaces() -> Iterator[Finding]:
 def _is_up(wanted: str, known: Collection[str]) -> bool:
     """As NCCL reads it: prefixes with commas between, `=` for whole names, `^` for all but these."""
     names = [name for name in wanted.lstrip("^=").split(",") if name]
-    if wanted.startswith("="):
-        return any(name in known for name in names)
-    named = [each for each in known if any(each.startswith(name) for name in names)]
+    named = [each for each in known if any(each == name if "=" in wanted else each.startswith(name) for name in names)]
     return len(named) < len(known) if wanted.startswith("^") else bool(named)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from distmed.credentials import without_credentials
 from distmed.errors import UserError
 from distmed.recipe import Source
 
@@ -110,7 +111,7 @@ def _source(name: str, format: str, columns: dict[str, str], where: dict[str, An
 
 def _described(source: Source) -> dict[str, Any]:
     values = source.model_dump(mode="json", include={"format", "where", "columns", "limit"})
-    return {"name": Path(source.source).name, **values}
+    return {"name": Path(without_credentials(source.source)).name, **values}
 
 
 def _pairs(option: str, form: str, items: Sequence[str]) -> dict[str, str]:

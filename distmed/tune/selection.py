@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from distmed.checkpoint import folder as folders
 from distmed.checkpoint.folder import checkpoint_root
+from distmed.credentials import without_credentials
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.tune.copying import link
@@ -208,7 +209,7 @@ def _test(search: Search, chosen: Chosen, job: Job, progress: Progress) -> list[
         # The figure of the untuned recipe, and the paired difference with its interval.
         against = (metrics.get("comparison") or [{}])[0].get("figures", {}).get(name)
         figures = {"winner": metrics.get(name), "against_untuned": against, "scored": len(winners)}
-        found.append({"source": source.source, "metric": name, **figures})
+        found.append({"source": without_credentials(source.source), "metric": name, **figures})
     return found
 
 

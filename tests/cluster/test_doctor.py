@@ -91,7 +91,14 @@ def test_hosts_with_different_versions_are_refused_by_name() -> None:
         ("ib,en", False),
         ("^docker0,lo", True),
         ("^eth", False),
+        ("^=eth", True),
     ],
 )
 def test_interfaces_are_read_as_nccl_reads_them(wanted: str, up: bool) -> None:
     assert doctor._is_up(wanted, {"eth0", "eth1"}) == up
+
+
+def test_gloo_takes_whole_names_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wanted in ("docker77", "^docker77"):
+        monkeypatch.setenv("GLOO_SOCKET_IFNAME", wanted)
+        assert any(f"GLOO_SOCKET_IFNAME={wanted} is no" in finding.found for finding in doctor._interfaces())

@@ -95,6 +95,12 @@ def test_two_sources_of_one_name_are_refused_and_not_merged(tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "stage" / "data" / "notes").iterdir()] == ["a.jsonl"]
 
 
+def test_two_revisions_of_a_model_are_refused_and_not_merged(tmp_path: Path) -> None:
+    done = Stage(tmp_path)("pack", "stage", "--model", "some/model@a", "--model", "some/model@b")
+    assert done.returncode == 2
+    assert "some/model is named twice" in done.stderr
+
+
 def test_a_file_that_changed_on_the_way_is_refused(stage: Stage) -> None:
     (stage.folder / "stage" / "data" / "train.jsonl").write_text("{}\n{}\n")
     done = stage("unpack", "stage", "venv")

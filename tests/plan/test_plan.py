@@ -143,6 +143,12 @@ def test_mistakes_are_told(arguments: list[str], what: str, how: str, write: Wri
     assert how in fix
 
 
+@pytest.mark.parametrize("price", ["-3", "nan", "inf"])
+def test_a_price_that_is_none_is_refused(price: str, run: Run) -> None:
+    status, out, err = run("recipes/smoke.yaml", "--price", price)
+    assert status == 2 and not out and "--price" in err
+
+
 def test_a_recipe_that_is_not_there(run: Run) -> None:
     status, _, err = run("none.yaml")
     assert status == 2
