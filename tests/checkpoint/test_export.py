@@ -157,6 +157,7 @@ def test_an_export_cut_short_leaves_nothing(
     assert list((tmp_path / "models").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_export_that_is_killed_leaves_nothing_that_looks_whole(tmp_path: Path, base: Path) -> None:
     checkpoint = make.write(tmp_path, 10)
     out = tmp_path / "models" / "out"

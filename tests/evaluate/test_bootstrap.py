@@ -71,10 +71,12 @@ def clustered(random):
     return probabilities_N2, np.zeros(len(right_N), int), np.repeat([str(g) for g in range(50)], sizes).tolist()
 
 
+@pytest.mark.slow
 def test_the_interval_of_top1_covers_the_truth_for_cases_in_groups():
     assert 0.90 <= coverage(clustered, "top1", 0.7) <= 0.98
 
 
+@pytest.mark.slow
 def test_drawing_single_cases_instead_of_groups_would_not():
     def alone(random):
         probabilities_NK, gold_N, _ = clustered(random)

@@ -79,6 +79,7 @@ def test_areas_of_the_disease_table_equal_scikit_learn(drawn):
         assert row["auprc"]["value"] == pytest.approx(average_precision_score(truth, score), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_intervals_of_one_disease_are_those_of_its_draws(drawn):
     from sklearn.metrics import f1_score, roc_auc_score
 

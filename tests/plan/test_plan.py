@@ -69,6 +69,7 @@ def test_what_does_not_fit_is_told_with_three_ways_out(write: Write, run: Run) -
     assert costs == sorted(costs)
 
 
+@pytest.mark.slow
 def test_advice_taken_fits(write: Write, run: Run) -> None:
     recipe = write()
     _, out, _ = run(recipe, "--gpus", "2xA100-40", "--json")
@@ -89,6 +90,7 @@ def test_people_read_the_verdict_first(write: Write, run: Run) -> None:
     assert "would fit with, cheapest first:" in out
 
 
+@pytest.mark.slow
 def test_all_that_saves_memory_is_counted_and_named(write: Write, run: Run) -> None:
     recipe = write(activation_checkpointing=True)
     lora = ["--gpus", "2xA100-40", "model.lora.rank=16", "data.packing=false"]

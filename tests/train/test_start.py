@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 STARTED = """
 import sys
 import torch
@@ -17,6 +19,7 @@ print("torch._inductor.compile_fx" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_deepspeeds_look_at_the_optimizer_loads_no_compiler() -> None:
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     environment = {**os.environ, **alone, "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}

@@ -61,6 +61,7 @@ def test_the_median_rule_stops_the_worse_half_of_what_it_sees(tmp_path: Path) ->
     assert max(t.best("max").value for t in stopped) < max(t.best("max").value for t in full)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_asha_saves_six_tenths_of_the_steps_and_finds_the_same(tmp_path: Path) -> None:
     """Over 20 seeds: the mean share of the steps, and the best metric in each."""
     shares, losses = [], []

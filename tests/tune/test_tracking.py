@@ -37,6 +37,7 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return SimpleNamespace(plan=plan, space=Space(recipe), trials=list(record.trials.values()), mode="max")
 
 
+@pytest.mark.slow
 def test_the_run_of_the_search_holds_the_table_without_causes_in_the_group_of_its_trials(search: Any) -> None:
     track(search, {"best": {"value": 0.5}, "accelerator_hours": 0.25})
     run = search.plan.run
@@ -52,6 +53,7 @@ def test_the_run_of_the_search_holds_the_table_without_causes_in_the_group_of_it
         assert path.name == "search.jsonl" or not path.is_file() or b"patient-271828" not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 def test_each_trial_is_a_run_of_that_group_with_a_name_of_its_own(search: Any) -> None:
     of_trials = [trial_recipe(search.plan, search.space, Order(number, number, 0, {LR: 1e-4})) for number in (0, 1)]
     assert [(each.tracking.group, each.name) for each in of_trials] == [
