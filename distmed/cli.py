@@ -260,6 +260,10 @@ def export(
     run = Path(checkpoint) if RunDir(Path(checkpoint)).recipe.is_file() else None
     export_checkpoint(folder, out, dtype=known_dtype(dtype), adapters=adapters, max_shard_bytes=size, run=run)
     typer.echo(f"{out} from {folder}")
+    if not adapters and not (out / "README.md").is_file():
+        typer.echo(
+            "note: without a model card, since the run's recipe is not there: name the run instead of the checkpoint"
+        )
 
 
 def main(argv: list[str] | None = None) -> None:

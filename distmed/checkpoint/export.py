@@ -211,7 +211,10 @@ def _appearing(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     _clear_killed(out)
     partial, former = (out.with_name(f".{out.name}.{os.getpid()}.{what}") for what in ("partial", "former"))
-    partial.mkdir()
+    try:
+        partial.mkdir()
+    except FileNotFoundError as error:  # as in /proc
+        raise UserError(f"{out}: no folder can be made there", "name another --out") from error
     try:
         yield partial
         if out.exists():

@@ -89,6 +89,7 @@ def test_a_run_whose_checkpoints_lie_elsewhere_is_exported_by_its_folder(
         main(["export", f"file://{newest}", "--out", str(tmp_path / "out-2")])
     assert not ended.value.code
     assert (tmp_path / "out-2" / "model.safetensors").is_file()
+    assert "without a model card" in capsys.readouterr().out
 
 
 def test_an_export_to_where_nobody_may_write(
@@ -100,6 +101,10 @@ def test_an_export_to_where_nobody_may_write(
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert f"error: {tmp_path / 'file'}" in error and "it is a file: name a folder" in error
+    with pytest.raises(SystemExit) as ended:
+        main(["export", checkpoint, "--out", "/proc/out"])
+    assert ended.value.code == 2
+    assert "/proc/out: no folder can be made there" in capsys.readouterr().err
 
 
 def test_a_checkpoint_without_its_run_has_none(checkpoint: str, tmp_path: Path) -> None:
