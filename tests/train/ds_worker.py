@@ -66,6 +66,8 @@ def run(name: str, folder: Path, world_size: int) -> dict[str, Any]:
 def save(engine: Any, name: str, folder: Path) -> dict[str, Any]:
     """Write a checkpoint. Of state on NVMe: the blocks in the order in which they were read, the most bytes that tensors had
     meanwhile beside what they had before, and whether the file is the one that copies of the state give."""
+    import torch.distributed as dist
+
     from distmed.checkpoint.marker import data_file
     from distmed.checkpoint.save import snapshot
     from distmed.errors import UserError
@@ -75,6 +77,7 @@ def save(engine: Any, name: str, folder: Path) -> dict[str, Any]:
         snapshot(engine, {"step": 2}, store_frozen=name != QLORA).write(folder)
         return {}
     gc.unfreeze()  # what `build_engine` froze is there too
+    own = data_file(dist.get_rank(), dist.get_world_size())
     before, held = live_bytes(), [0]
     read: list[int] = []
     swap_in = engine.optimizer._optimizer_states_and_gradient_swap_in
@@ -87,15 +90,15 @@ def save(engine: Any, name: str, folder: Path) -> dict[str, Any]:
     with mock.patch.object(engine.optimizer, "_optimizer_states_and_gradient_swap_in", watched):
         taken = snapshot(engine, {"step": 2}, store_frozen=True)
         # A write that fails leaves the engine as it was, for a second try and for the next steps.
-        folder.mkdir(parents=True)
-        (folder / f"{data_file(0, 1)}.partial").symlink_to("/dev/full")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{own}.partial").symlink_to("/dev/full")
         with contextlib.suppress(UserError):
             taken.write(folder)
             raise AssertionError("a full disk took a checkpoint")
         read.clear()
         taken.write(folder)
     dataclasses.replace(taken, tensors=taken.tensors | copies(engine)).write(folder.with_name("copied"))
-    files = [(each / data_file(0, 1)).read_bytes() for each in (folder, folder.with_name("copied"))]
+    files = [(each / own).read_bytes() for each in (folder, folder.with_name("copied"))]
     return {"blocks_read": read, "held_bytes": max(held), "same_file": files[0] == files[1]}
 
 

@@ -30,18 +30,22 @@ def run(folder: Path, world_size: int, names: list[str]) -> dict[str, list[dict[
     }
 
 
-@pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    """What every worker saw with each file."""
+def with_model(folder: Path) -> Path:
     from transformers import LlamaForCausalLM
 
-    folder = tmp_path_factory.mktemp("ds")
     make_tiny_llama(folder / "model", ["fever and cough"], vocab_size=300)
     # NVMe offload leaves sub-groups of less than a megabyte in memory.
     config = tiny_llama_config(vocab_size=2048)
     config.hidden_size, config.intermediate_size, config.num_hidden_layers = 264, 512, 2
     config.save_pretrained(folder / "model")
     LlamaForCausalLM(config).save_pretrained(folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What every worker saw with each file."""
+    folder = with_model(tmp_path_factory.mktemp("ds"))
     if not shutil.which("g++"):
         pytest.skip("DeepSpeed compiles CPU Adam and asynchronous I/O on the spot, and there is no g++")
     # Compiled by one process first: two would compile them against each other.
@@ -65,6 +69,18 @@ def test_it_trains_and_resumes(name: str, seen: dict[str, list[dict[str, Any]]])
 @pytest.mark.parametrize("name", [name for name in PLAIN if name != "zero3"])
 def test_all_of_them_take_the_same_steps(name: str, seen: dict[str, list[dict[str, Any]]]) -> None:
     assert seen[name][0]["losses"] == pytest.approx(seen["zero3"][0]["losses"], rel=1e-4)
+
+
+@pytest.mark.skipif(NVME not in OFFLOADED, reason="libaio-dev is not installed")
+def test_nvme_on_two_ranks_trains_resumes_and_gives_the_checkpoint_of_copies(
+    tmp_path: Path, seen: dict[str, list[dict[str, Any]]]
+) -> None:
+    """After `seen`, which has compiled what it needs."""
+    workers = run(with_model(tmp_path), 2, [NVME])[NVME]
+    for worker in workers:
+        assert worker["losses"] == workers[0]["losses"]
+        assert worker["resumed"] == worker["losses"][2:]
+        assert worker["same_file"] and worker["swapped_bytes"] >= 12 * 2048 * 264
 
 
 @pytest.mark.skipif(NVME not in OFFLOADED, reason="libaio-dev is not installed")
