@@ -65,7 +65,7 @@ class Search:
 
     def through(self, runs: Path) -> Found:
         """Raises UserError where there is no run to search."""
-        found = Found()
+        found, top = Found(), RunDir(runs).path
         for run in _runs_in(runs):
             try:
                 sources = list(_data_of(run))
@@ -82,8 +82,7 @@ class Search:
                     continue
                 if cases:
                     done = (0.0, 0) if name.startswith("data.eval") else _epochs(run)
-                    place = run.path.relative_to(runs).as_posix() if run.path != runs else run.name
-                    found.sightings.append(Sighting(place, name, cases, *done))
+                    found.sightings.append(Sighting(_called(run, top), name, cases, *done))
         return found
 
     def _cases(self, manifest: Manifest) -> list[str]:
@@ -200,6 +199,12 @@ def _prepared(run: RunDir, source: Source) -> Manifest | UserError | None:
             f"{source.source} was prepared again since, so it is not what the run read", "restore it from a backup"
         )
     return manifest
+
+
+def _called(run: RunDir, top: Path) -> str:
+    """Its path below `top`; its name where it is that itself, or a link to elsewhere."""
+    below = run.path != top and run.path.is_relative_to(top)
+    return run.path.relative_to(top).as_posix() if below else run.name
 
 
 def _in_run(run: RunDir, error: UserError, name: str = "") -> UserError:

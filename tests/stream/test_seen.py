@@ -74,13 +74,18 @@ def test_a_run_itself_is_searched_and_a_folder_without_runs_refused(
         assert not told.out and f"error: {said}" in told.err
 
 
-def test_runs_in_folders_of_their_own_are_searched_too(tmp_path: Path, runs: Callable[..., Path]) -> None:
-    """As DISTMED_RUNS=runs/project leaves them."""
+def test_runs_in_folders_of_their_own_are_searched_too(
+    tmp_path: Path, runs: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As DISTMED_RUNS=runs/project leaves them; also where the folder is named as a person does, from where he is."""
     write_shards(patients(4), tmp_path / "one", format="columns")
     folder = runs("a", tmp_path / "one")
     shutil.copytree(folder / "a", folder / "project" / "team" / "b")
     (folder / "notes").mkdir()
-    assert [each.run for each in Search({"case-2"}).through(folder).sightings] == ["a", "project/team/b"]
+    (folder / "linked").symlink_to(shutil.copytree(folder / "a", tmp_path / "elsewhere" / "c"))
+    monkeypatch.chdir(tmp_path)
+    for named in (folder, Path("runs")):
+        assert [each.run for each in Search({"case-2"}).through(named).sightings] == ["a", "c", "project/team/b"]
 
 
 def test_a_damaged_run_counts_as_not_searched_and_the_others_are_searched(
