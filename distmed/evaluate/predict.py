@@ -150,7 +150,7 @@ def _learned(calibration: Path | None, opened: Opened) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise UserError(f"no calibration at {path}", how) from error
     known = isinstance(values, dict)
-    if known and values.get("model") not in (None, opened.hash):
+    if known and "model" in values and values["model"] != opened.hash:
         raise UserError(f"{path} was learned for another model", how)
     if not known or not set(values) >= LEARNED:
         raise UserError(f"{path} is no calibration", how)
