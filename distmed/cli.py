@@ -197,7 +197,7 @@ def plan(
         str | None, typer.Option(metavar="COUNTxNAME", help="Of each host, as 8xH100-80; else CPUs as here.")
     ] = None,
     nodes: Annotated[int, typer.Option(help="Hosts.")] = 1,
-    price: Annotated[float | None, typer.Option(min=0, help="Of one device for an hour.")] = None,
+    price: Annotated[float | None, typer.Option(help="Of one device for an hour.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
 ) -> None:
     """Tell before a launch whether it fits, how long it takes, what it costs, and what would help."""

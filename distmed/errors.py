@@ -20,3 +20,8 @@ def one_of(items: list[str], limit: int = 12) -> str:
     """`a, b, c and 9 more`: a list short enough for one line of an error."""
     shown = ", ".join(items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+
+
+def first_line(error: BaseException) -> str:
+    """Of what the error says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

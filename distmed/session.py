@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from distmed.errors import UserError
+from distmed.errors import UserError, first_line
 from distmed.recipe import Cluster
 
 LOCAL_OBJECT_STORE_BYTES = 256 * 2**20
@@ -64,7 +64,7 @@ def _connect() -> None:
     except (RuntimeError, ray.exceptions.RayError) as error:
         # Another version of Ray or of Python, or a token that is not the cluster's.
         raise UserError(
-            f"the Ray cluster at RAY_ADDRESS={address} refuses: {str(error).strip().splitlines()[0]}",
+            f"the Ray cluster at RAY_ADDRESS={address} refuses: {first_line(error)}",
             "install the cluster's versions of ray and Python here, and set the cluster's RAY_AUTH_TOKEN",
         ) from error
 
@@ -112,20 +112,22 @@ def places() -> list[int]:
     """How many workers fit on each host that is there, whoever holds it now."""
     import ray
 
-    return [_fit(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    gpu = on_gpu()
+    return [_fit(node["Resources"], gpu=gpu) for node in ray.nodes() if node["Alive"]]
 
 
 def free_places() -> int:
     """How many workers fit into what nobody holds."""
     from ray._private.state import available_resources_per_node
 
-    return sum(_fit(there) for there in available_resources_per_node().values())
+    gpu = on_gpu()
+    return sum(_fit(there, gpu=gpu) for there in available_resources_per_node().values())
 
 
-def _fit(resources: Mapping[str, float]) -> int:
+def _fit(resources: Mapping[str, float], *, gpu: bool) -> int:
     """A worker takes a GPU and a CPU of one host, or a CPU where there is no GPU."""
     cpus = resources.get("CPU", 0)
-    return int(min(resources.get("GPU", 0), cpus) if on_gpu() else cpus)
+    return int(min(resources.get("GPU", 0), cpus) if gpu else cpus)
 
 
 def wait_for_room(cluster: Cluster) -> None:

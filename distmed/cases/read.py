@@ -71,7 +71,7 @@ class CaseReader:
         for place, row in placed_rows(self.source, format):
             if self.labels == "optional":
                 row = dict.fromkeys(format.answers) | row
-            _require(row, (*format.columns, *self.source.where), place)
+            require(row, (*format.columns, *self.source.where), place)
             if not all(matches(row[column], wanted) for column, wanted in self.source.where.items()):
                 self.dropped["where"] += 1
                 continue
@@ -96,8 +96,8 @@ def _in_range(group: str, bounds: tuple[float, float]) -> bool:
     return bounds[0] <= int.from_bytes(digest, "big") / 2**64 < bounds[1]
 
 
-def _require(row: Row, columns: tuple[str, ...], place: Place) -> None:
-    missing = [column for column in columns if column not in row]
+def require(row: Row, columns: tuple[str, ...], place: Place) -> None:
+    missing = [column for column in dict.fromkeys(columns) if column not in row]
     if missing:
         # A CSV without a header line shows its first row here: cut, so that no vignette gets out.
         there = [str(column)[:40] for column in row]

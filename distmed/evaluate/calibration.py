@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distmed.evaluate.figure import SMALLEST_CELL
+from distmed.evaluate.figure import is_few
 from distmed.evaluate.metrics import ECE_BINS
 from distmed.evaluate.sample import TINY, Sample
 
@@ -74,6 +74,4 @@ def reliability(sample: Sample, *, by_mass: bool = False) -> list[dict[str, Any]
 
 def without_few(bins: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same bins; of those with fewer than five patients nothing is told but that they are there."""
-    return [
-        dict.fromkeys(row) | {"few": True} if 0 < row["n"] < SMALLEST_CELL else row | {"few": False} for row in bins
-    ]
+    return [dict.fromkeys(row) | {"few": True} if is_few(row["n"]) else row | {"few": False} for row in bins]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distmed.evaluate.figure import SMALLEST_CELL, untold
+from distmed.evaluate.figure import is_few, untold
 
 COUNTS = {
     "out_of_set": ("cases", "unlabelled"),
@@ -18,10 +18,6 @@ COUNTS = {
     "mcnemar": ("only_this", "only_other"),
 }
 """By section: what counts patients and is no figure."""
-
-
-def is_few(count: int) -> bool:
-    return 0 < count < SMALLEST_CELL
 
 
 def without_small_cells(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distmed.evaluate.bootstrap import bootstrapped
-from distmed.evaluate.figure import SMALLEST_CELL, Figure, figure, proportion, undefined, untold
+from distmed.evaluate.figure import SMALLEST_CELL, Figure, figure, is_few, proportion, undefined, untold
 from distmed.evaluate.metrics import FEW_CASES
 from distmed.evaluate.sample import Floats, Sample
 
@@ -42,7 +42,7 @@ def per_disease(
     rows = []
     for k, (label, name) in enumerate(zip(labels, names, strict=True)):
         n, predicted, right = int(gold_K[k]), int(predicted_K[k]), int(right_K[k])
-        if 0 < n < SMALLEST_CELL and not small_cells:
+        if is_few(n) and not small_cells:
             rows.append(_hidden(label, name))
             continue
         others = sample.cases - n

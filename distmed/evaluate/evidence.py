@@ -17,12 +17,11 @@ from distmed.errors import UserError
 from distmed.evaluate.abstention import ALPHA, COVERAGES, Thresholds, conformal_sets, fit_thresholds
 from distmed.evaluate.bootstrap import bootstrapped, draws, interval, mean
 from distmed.evaluate.calibration import fit_temperature, reliability, scale, without_few
-from distmed.evaluate.cells import is_few
 from distmed.evaluate.curves import curves
 from distmed.evaluate.diagnosed import OUT_OF_SET, SEVERAL, UNLABELLED, Diagnosed
 from distmed.evaluate.differential import differential_figures
 from distmed.evaluate.diseases import confusion, per_disease
-from distmed.evaluate.figure import FEW, SMALLEST_CELL, Figure, figure, proportion, undefined
+from distmed.evaluate.figure import FEW, Figure, figure, is_few, proportion, undefined
 from distmed.evaluate.metrics import ECE_BINS, NOT_A_CLASS
 from distmed.evaluate.sample import Sample
 from distmed.evaluate.subgroups import subgroup_figures
@@ -239,7 +238,7 @@ def _out_of_set(scored: Diagnosed, learned: Learned | None, small_cells: bool) -
     labelled = int((scored.status_N != UNLABELLED).sum())
     counts = Counter((scored.cases[n].label, scored.cases[n].label_name) for n in out.tolist())
     rows = [
-        {"label": label, "name": name, "n": n if n >= SMALLEST_CELL or small_cells else None}
+        {"label": label, "name": name, "n": None if is_few(n) and not small_cells else n}
         for (label, name), n in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
     ]
     confidence_N, groups = scored.confidence_N[out], [scored.groups[n] for n in out.tolist()]

@@ -27,6 +27,11 @@ def figure(
     return {"value": float(value), "low": _plain(low), "high": _plain(high), "n": int(n), "method": method, **more}
 
 
+def is_few(cases: int) -> bool:
+    """Whether these are too few patients to be told of."""
+    return 0 < cases < SMALLEST_CELL
+
+
 def undefined(why: str, n: int = 0, **more: Any) -> Figure:
     """A figure that these cases cannot give, and why: never 0, which would read as a result."""
     return {"value": None, "low": None, "high": None, "n": int(n), "method": "", "why": why, **more}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distmed.evaluate.bootstrap import bootstrapped
-from distmed.evaluate.figure import SMALLEST_CELL, Figure, proportion, undefined, untold
+from distmed.evaluate.figure import Figure, is_few, proportion, undefined, untold
 from distmed.evaluate.sample import Sample
 
 # N: cases, B: draws, G: groups.
@@ -43,7 +43,7 @@ def subgroup_figures(
     fewest = len(set(clusters))
     for value in sorted(set(values.tolist())):
         member = np.flatnonzero(values == value)
-        if len(member) < SMALLEST_CELL and not small_cells:
+        if is_few(len(member)) and not small_cells:
             hidden = {name: untold() for name in MEASURES}
             groups.append({"value": value, "n": None, "suppressed": True, **hidden})
             continue

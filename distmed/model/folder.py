@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from distmed.errors import UserError, one_of
+from distmed.errors import UserError, first_line, one_of
 from distmed.model.families import FAMILIES
 from distmed.model.kernels import check_kernel
 from distmed.recipe import Model
@@ -165,7 +165,7 @@ def read_config(folder: Path, model: Model) -> PreTrainedConfig:
         said = " ".join(str(error).split())
         raise UserError(f"{path} does not describe a {model_type} model: {said}", "mend it") from error
     except (ValueError, TypeError, OSError, ImportError) as error:
-        raise UserError(f"{path} does not describe a {model_type} model: {_first_line(error)}", "mend it") from error
+        raise UserError(f"{path} does not describe a {model_type} model: {first_line(error)}", "mend it") from error
 
 
 def _check_tokenizer(folder: Path, model: Model) -> int:
@@ -179,7 +179,7 @@ def _check_tokenizer(folder: Path, model: Model) -> int:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=model.trust_remote_code)
     except Exception as error:
-        raise UserError(f"{folder}: the tokenizer cannot be read: {_first_line(error)}", hint) from error
+        raise UserError(f"{folder}: the tokenizer cannot be read: {first_line(error)}", hint) from error
     if not len(tokenizer):
         raise UserError(f"{folder}: the tokenizer is empty", hint)
     return len(tokenizer)
@@ -305,7 +305,3 @@ def _hash_evenly(folder: Path) -> hashlib._Hash:
                 file.seek(max(size - CHUNK, 0) * sample // (SAMPLES - 1))
                 digest.update(file.read(CHUNK))
     return digest
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

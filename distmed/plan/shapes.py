@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from distmed.errors import UserError
+from distmed.errors import UserError, first_line
 from distmed.model.diagnoser import Diagnoser
 from distmed.model.experts import multiplied
 from distmed.model.families import FAMILIES
@@ -120,7 +120,7 @@ def _measure(
             one, two = (_activations(config, recipe, lora, dtype, min(n, layers), recomputed, seq_len) for n in (1, 2))
         except RuntimeError as error:
             raise UserError(
-                f"{recipe.model.path}: the activations of {config.model_type} cannot be planned: {_first_line(error)}",
+                f"{recipe.model.path}: the activations of {config.model_type} cannot be planned: {first_line(error)}",
                 "train a few steps (train.max_steps=3) and look at mem/* in metrics.jsonl",
             ) from error
         return Traced(_of_all(layers, one.saved, two.saved), _of_all(layers, one.peak, two.peak))
@@ -157,10 +157,6 @@ def _measure(
         peak=traced.peak,
         kept=activations(recomputed=False).saved if checkpointing and lora is not None else traced.saved,
     )
-
-
-def _first_line(error: RuntimeError) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _of_all(layers: int, one: int, two: int) -> int:

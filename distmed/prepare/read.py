@@ -19,10 +19,10 @@ from distmed.cases.case import Case
 from distmed.cases.columns import check_roles
 from distmed.cases.demographics import subgroups
 from distmed.cases.formats import Format, format_of, format_to_compare
-from distmed.cases.read import matches, read_cases, require_characters
+from distmed.cases.read import matches, read_cases, require, require_characters
 from distmed.cases.rows import Place, Row, RowError, text_of
 from distmed.cases.sources import placed_rows
-from distmed.errors import UserError, one_of
+from distmed.errors import UserError
 from distmed.prepare.manifest import Manifest
 from distmed.prepare.open import prepared_folder
 from distmed.prepare.settings import Settings
@@ -81,7 +81,7 @@ class Reader:
             self.rows += 1
             if self.compared:
                 row = dict.fromkeys(format.answers) | row
-            _require(row, (*format.columns, *source.where, *extra), place)
+            require(row, (*format.columns, *source.where, *extra), place)
             placed = self._placed(source, format, texts, place, row)
             if placed is not None:
                 yield placed
@@ -164,13 +164,6 @@ def _texts(source: Source, *, answered: bool) -> tuple[tuple[str, str], ...]:
     if answered and "options" not in roles and "messages" not in roles:
         owed.append(("answer", "no answer"))
     return tuple((roles[role], rule) for role, rule in owed if role in roles)
-
-
-def _require(row: Row, columns: tuple[str, ...], place: Place) -> None:
-    missing = [column for column in dict.fromkeys(columns) if column not in row]
-    if missing:
-        there = [str(column)[:40] for column in row]
-        raise UserError(f"{place} lacks the column {one_of(missing)}", f"there are: {one_of(there, 40)}")
 
 
 def _case(format: Format, row: Row, place: Place) -> Case | None:

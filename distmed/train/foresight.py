@@ -36,7 +36,7 @@ def plan_recipe(recipe: Recipe, *, gpus: str | None = None, nodes: int = 1, pric
     """
     if nodes < 1:
         raise UserError(f"--nodes: {nodes} is no number of hosts", "give 1 or more")
-    if price is not None and not math.isfinite(price):
+    if price is not None and not 0 <= price < math.inf:
         raise UserError(f"--price: {price} is no price", "give what one device costs for an hour")
     config = read_model_config(recipe.model)
     bf16 = wants_bf16(recipe)

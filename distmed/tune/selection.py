@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distmed.checkpoint import folder as folders
-from distmed.checkpoint.folder import checkpoint_root
 from distmed.credentials import without_credentials
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
@@ -146,7 +145,7 @@ def _chosen(search: Search, number: int) -> Chosen | None:
     """The best evaluation of a trial that left a whole checkpoint: one that was ended at once may lack its last."""
     trial = search.record.trials[number]
     run, recipe = search.place(number)
-    root = checkpoint_root(recipe, run)
+    root = folders.checkpoint_root(recipe, run)
     sign = 1 if search.mode == "min" else -1
     for evaluation in sorted(trial.own_evaluations, key=lambda each: (sign * each.value, each.step)):
         checkpoint = folders.at_step(root, evaluation.step)

@@ -165,7 +165,6 @@ class TrialRun:
 
     def _begin(self) -> None:
         from distmed.checkpoint import folder as folders
-        from distmed.checkpoint.folder import checkpoint_root
         from distmed.train import workers
         from distmed.train.preparation import write_run_files
 
@@ -173,7 +172,7 @@ class TrialRun:
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
-        root = checkpoint_root(self.recipe, self.run)
+        root = folders.checkpoint_root(self.recipe, self.run)
         name = logbook_name(self.plan.run, self.order.trial)
         _free(name)
         self.logbook = (

@@ -42,6 +42,7 @@ def test_a_host_that_comes_while_waited_for_is_used(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(session, "places", lambda: [next(sizes)])
     monkeypatch.setattr(session, "free_places", lambda: 7)
     session.wait_for_room(Cluster(num_workers=7, wait_s=60))
+    assert next(sizes, None) is None, "it was looked until the host had come"
 
 
 class Other:
