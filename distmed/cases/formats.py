@@ -15,7 +15,7 @@ from typing import Any
 from distmed.cases.case import Case
 from distmed.cases.columns import DEFAULT, LETTERS, by_columns, check_roles, labeled, parsed
 from distmed.cases.demographics import age_in_years, sex_of
-from distmed.cases.rows import Row, RowError, text_of
+from distmed.cases.rows import Row, RowError, text_of, written
 from distmed.errors import UserError
 from distmed.recipe import Source
 
@@ -108,7 +108,7 @@ def _pubmedqa(row: Row) -> Case:
         id=str(row["pmid"]),
         kind="choice",
         group=str(row["pmid"]),
-        text=f"{abstract}\nQuestion (yes, no or maybe): {row['QUESTION']}",
+        text=f"{abstract}\nQuestion (yes, no or maybe): {written(row, 'QUESTION')}",
         label=decision,
         label_name=decision,
     )
@@ -127,8 +127,8 @@ def _head_qa(row: Row) -> Case | None:
         id=f"{row['name']}-{row['qid']}",
         kind="choice",
         group=str(row["name"]),
-        text=str(row["qtext"]),
-        options=tuple(str(answer["atext"]) for answer in answers),
+        text=written(row, "qtext"),
+        options=tuple(written(answer, "atext") for answer in answers),
         **_lettered(_numbered(row["ra"], len(answers))),
         subgroups={"category": str(row["category"])},
     )
@@ -160,8 +160,8 @@ def _mmlu(row: Row) -> Case:
         id="",
         kind="choice",
         group="",
-        text=str(row["question"]),
-        options=tuple(str(row[option]) for option in "ABCD"),
+        text=written(row, "question"),
+        options=tuple(written(row, option) for option in "ABCD"),
         **_lettered(letter),
     )
 
@@ -196,7 +196,7 @@ _SECTIONS = {
 
 
 def _mts_dialog(row: Row) -> Case:
-    dialogue = "\n".join(line.strip() for line in str(row["dialogue"]).splitlines() if line.strip())
+    dialogue = "\n".join(line.strip() for line in written(row, "dialogue").splitlines() if line.strip())
     section = text_of(row["section_header"])
     task = "Write what this conversation adds to the patient's clinical note."
     return Case(
@@ -211,7 +211,7 @@ def _mts_dialog(row: Row) -> Case:
 
 
 def _medquad(row: Row) -> Case:
-    question = " ".join(str(row["question"]).split())
+    question = " ".join(written(row, "question").split())
     return Case(
         id="",
         kind="dialogue",

@@ -41,3 +41,11 @@ def text_of(value: Any) -> str | None:
     if value is None or value != value:
         return None
     return str(value).strip() or None
+
+
+def written(row: Row, column: str) -> str:
+    """The text of a cell that may not be empty. Raises RowError: a model would be asked about the word "None"."""
+    text = text_of(row[column])
+    if text is None:
+        raise RowError(f"has nothing in `{column}`", "fill it in, or take the row out")
+    return text

@@ -177,6 +177,23 @@ def test_mts_dialog_classifies_the_section_and_generates_the_note() -> None:
     assert case.messages[-1] == ("assistant", "It hurts.")
 
 
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("pubmedqa", "QUESTION", None),
+        ("head_qa", "qtext", None),
+        ("head_qa", "answers", [{"aid": 1, "atext": "this"}, {"aid": 2, "atext": None}]),
+        ("mmlu", "question", " "),
+        ("mmlu", "D", None),
+        ("mts_dialog", "dialogue", None),
+        ("medquad", "question", None),
+    ],
+)
+def test_a_cell_without_text_is_no_question_about_the_word_none(name: str, column: str, value: Any) -> None:
+    with pytest.raises(RowError, match="has nothing in"):
+        case_of(name, **{column: value})
+
+
 def test_medquad_is_a_question_with_an_answer_grouped_by_focus() -> None:
     case = case_of("medquad", focus="Gout")
     assert case.messages == (("user", "What is it ?"), ("assistant", f"It is {SECRET}."))
