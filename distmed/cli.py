@@ -12,7 +12,6 @@ import typer
 from distmed import __version__, shipped
 from distmed.errors import UserError
 from distmed.refusals import refusal
-from distmed.rundir import RunDir
 
 app = typer.Typer(
     help="Fine-tune open language models for medical diagnosis, and show the evidence.",
@@ -253,14 +252,14 @@ def export(
     max_shard_gb: Annotated[float, typer.Option(min=0.001, help="Largest file, and so the memory it takes.")] = 5,
 ) -> None:
     """Write a Hugging Face folder from a sharded checkpoint."""
-    from distmed.checkpoint.publish import export_checkpoint, find_checkpoint, known_dtype
+    from distmed.checkpoint.publish import export_checkpoint, find_checkpoint, known_dtype, run_of
 
     folder = find_checkpoint(checkpoint)
     size = int(max_shard_gb * 1e9)
-    run = Path(checkpoint) if RunDir(Path(checkpoint)).recipe.is_file() else None
-    export_checkpoint(folder, out, dtype=known_dtype(dtype), adapters=adapters, max_shard_bytes=size, run=run)
+    known = known_dtype(dtype)
+    export_checkpoint(folder, out, dtype=known, adapters=adapters, max_shard_bytes=size, run=run_of(checkpoint))
     typer.echo(f"{out} from {folder}")
-    if not adapters and not (out / "README.md").is_file():
+    if not (out / "README.md").is_file():
         typer.echo(
             "note: without a model card, since the run's recipe is not there: name the run instead of the checkpoint"
         )

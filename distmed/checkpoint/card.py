@@ -19,7 +19,7 @@ from distmed.rundir import RunDir
 CARD = Template(
     """\
 ---
-library_name: transformers
+library_name: {{ "peft" if adapters else "transformers" }}
 tags: [distmed, medical]
 ---
 
@@ -40,6 +40,7 @@ on the cases below and on no others; expect it to be worse where patients, wordi
 | --- | --- | --- | --- |
 {% for source, cases in train %}| train | `{{ source.source }}` | {{ source.format }} | {{ cases }} |
 {% endfor %}{% for source, cases in evaluation %}| eval | `{{ source.source }}` | {{ source.format }} | {{ cases }} |
+{% endfor %}{% for source in recipe.data.test %}| kept for a last test | `{{ source.source }}` | {{ source.format }} | |
 {% endfor %}
 ## Metrics
 
@@ -70,10 +71,12 @@ def card(
     train_cases: list[int] | None = None,
     eval_cases: list[int] | None = None,
     step: int | None = None,
+    adapters: bool = False,
 ) -> str:
     """Text for all the world: URLs are shown without what only their owner may know.
 
-    `best`: the evaluation whose weights these are, by `step` and `value`; `step`: theirs, where no evaluation chose them.
+    `best`: the evaluation whose weights these are, by `step` and `value`; `step`: theirs, where no evaluation chose
+    them. `adapters`: these alone are in the folder.
 
     Numbers of cases are left out where they are not known.
     """
@@ -87,6 +90,7 @@ def card(
         best=best,
         metrics=sorted(metrics.items()),
         step=step,
+        adapters=adapters,
     )
 
 
@@ -94,14 +98,22 @@ def _with(sources: list[Source], cases: list[int] | None) -> list[tuple[Source, 
     return [(source, cases[number] if cases else "") for number, source in enumerate(sources)]
 
 
-def card_of_checkpoint(run: Path, state: dict[str, Any]) -> str | None:
-    """The card of a checkpoint of the run in that folder, None where its recipe is not there.
+def card_of_checkpoint(run: Path | None, state: dict[str, Any], *, adapters: bool) -> str | None:
+    """The card of a checkpoint of the run in that folder, None where there is none or its recipe is not there.
 
     `state`: what the run wrote into the checkpoint.
     """
-    path = RunDir(run).recipe
-    if not path.is_file() or "run" not in state:
+    if run is None or not RunDir(run).recipe.is_file() or "run" not in state:
         return None
-    found = state["run"]
+    found, cases = state["run"], state.get("cases", {})
     labels = len(state["model"]["config"].get("id2label") or {})
-    return card(load_recipe(path), labels=labels, best=None, metrics=found.get("evaluation") or {}, step=found["step"])
+    return card(
+        load_recipe(RunDir(run).recipe),
+        labels=labels,
+        best=None,
+        metrics=found.get("evaluation") or {},
+        train_cases=cases.get("train"),
+        eval_cases=cases.get("eval"),
+        step=found["step"],
+        adapters=adapters,
+    )

@@ -98,10 +98,12 @@ def export_adapters(
     settings: dict[str, Any],
     dtype: Dtype = "float32",
     filesystem: Any = None,
+    add: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Write the adapters of `checkpoint` alone, and heads trained in full, as a folder that peft loads upon `base`.
 
-    `settings` become adapter_config.json. Raises UserError as `export` does, and for a checkpoint without adapters.
+    `settings` become adapter_config.json, `add` writes what else belongs into the folder. Raises UserError as `export` does,
+    and for a checkpoint without adapters.
     """
     where = Storage.at(checkpoint, filesystem)
     wrong = verify(where)
@@ -115,6 +117,7 @@ def export_adapters(
                 raise UserError(f"{where} has no adapters", "export the whole model, without --adapters")
             _check_room(out, found)
             _write_file(folder / "adapter_model.safetensors", found, where.name)
+            add(folder)
             (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         if not is_disk_full(error):

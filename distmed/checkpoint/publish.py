@@ -42,6 +42,16 @@ def _root(path: Path) -> str:
     return str(path / "checkpoints" if (path / "checkpoints").is_dir() else path)
 
 
+def run_of(name: str | Path) -> Path | None:
+    """The folder of the run that a path names, or in which the checkpoint that it names lies; None for a URL, and elsewhere."""
+    if "://" in str(name):
+        return None
+    path = Path(name).resolve()
+    if RunDir(path).recipe.is_file():
+        return path
+    return path.parents[1] if parse(path.name) is not None else None
+
+
 def export_checkpoint(
     checkpoint: str | Path,
     out: Path,
@@ -70,9 +80,19 @@ def export_checkpoint(
             f"the base model is no longer at {base}", "put it back there: config and tokenizer come from it"
         )
     dtype = dtype or model["dtype"]
+    text = card_of_checkpoint(run or run_of(checkpoint), state, adapters=adapters)
     if adapters:
-        export_adapters(checkpoint, out, base, settings=_adapter_settings(model, names), dtype=dtype)
+        settings = _adapter_settings(model, names)
+        export_adapters(
+            checkpoint, out, base, settings=settings, dtype=dtype, add=lambda folder: _write_card(folder, text)
+        )
         return
+
+    def add(folder: Path) -> None:
+        if not is_whole_tokenizer(base):
+            load_tokenizer(base).save_pretrained(str(folder))
+        _write_card(folder, text)
+
     export(
         checkpoint,
         out,
@@ -81,16 +101,11 @@ def export_checkpoint(
         max_shard_bytes=max_shard_bytes,
         config=model["config"],
         lora_scale=model["lora_scale"],
-        add=lambda folder: _describe(folder, base, checkpoint, state, run),
+        add=add,
     )
 
 
-def _describe(folder: Path, base: Path, checkpoint: str | Path, state: dict[str, Any], run: Path | None) -> None:
-    if not is_whole_tokenizer(base):
-        load_tokenizer(base).save_pretrained(str(folder))
-    if run is None and "://" not in str(checkpoint):
-        run = Path(checkpoint).resolve().parents[1]
-    text = None if run is None else card_of_checkpoint(run, state)
+def _write_card(folder: Path, text: str | None) -> None:
     if text is not None:
         (folder / "README.md").write_text(text, encoding="utf-8")
 

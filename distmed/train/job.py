@@ -35,3 +35,10 @@ class Job:
     @property
     def checkpoints(self) -> str:
         return checkpoint_root(self.recipe, self.run)
+
+    def cases(self) -> dict[str, list[int] | None]:
+        """Numbers of cases by source, of training and of evaluation, in the recipe's order."""
+        return {
+            "train": [manifest.rows for manifest in self.train_plan.manifests],
+            "eval": [manifest.rows for manifest in self.eval_plan.manifests] if self.eval_plan else None,
+        }

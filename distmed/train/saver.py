@@ -48,7 +48,7 @@ class Saver:
         self.failed: UserError | None = None
         self.last_step = -1
         self.uploads: list[Future[None]] = []
-        self.model = describe_model(job, engine)
+        self.known = {"model": describe_model(job, engine), "cases": job.cases()}
         self.memory = HostMemory()
 
     def save(self, state: RunState, stream: Stream, *, needed: bool) -> float:
@@ -70,7 +70,7 @@ class Saver:
                 return time.perf_counter() - started
             wait(self.uploads)
         self.last_step = state.step
-        content = {"run": state.to_dict(), "stream": stream.state(state.k), "model": self.model}
+        content = {"run": state.to_dict(), "stream": stream.state(state.k), **self.known}
         fresh = self.job.recipe.model.init == "random"
         taken = snapshot(self.engine, content, store_frozen=fresh, memory=self.memory)
         name = folders.name(state.step, dist.get_world_size(), self.attempt)

@@ -18,7 +18,10 @@ RECIPE = {
     "name": "carded",
     "task": "generate",
     "model": {"path": "builtin:tiny-llama", "init": "random"},
-    "data": {"train": [{"source": "medquad.jsonl", "format": "medquad"}]},
+    "data": {
+        "train": [{"source": "medquad.jsonl", "format": "medquad"}],
+        "test": [{"source": "sealed.jsonl", "format": "medquad"}],
+    },
 }
 
 
@@ -38,7 +41,7 @@ def checkpoint(tmp_path: Path) -> str:
         tmp_path / "run" / "checkpoints",
         10,
         trained={f"hf.{name}": parameter.detach() for name, parameter in network.named_parameters()},
-        state={"model": model, "run": {"step": 10, "evaluation": {"eval/loss": 1.25}}},
+        state={"model": model, "run": {"step": 10, "evaluation": {"eval/loss": 1.25}}, "cases": {"train": [14675]}},
     )
 
 
@@ -50,7 +53,8 @@ def test_an_export_by_hand_has_a_card(checkpoint: str, tmp_path: Path) -> None:
     for words in (
         "## Intended use",
         "not a medical device",
-        "`medquad.jsonl`",
+        "| train | `medquad.jsonl` | medquad | 14675 |",
+        "| kept for a last test | `sealed.jsonl` |",
         "those of step 10",
         "`eval/loss` | 1.2500",
     ):

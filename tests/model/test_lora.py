@@ -54,7 +54,8 @@ def saved_checkpoint(model: Diagnoser, recipe: Recipe, folder: Path, out: Path) 
             "config": {**model.network.config.to_dict(), "architectures": [type(model.network).__name__]},
             "lora": lora.model_dump(mode="json"),
             "lora_scale": scale(lora),
-        }
+        },
+        "run": {"step": 10},
     }
     return make.write(
         out,
@@ -82,7 +83,8 @@ def test_merged_or_alone_adapters_give_the_trained_models_logits(
     folder = saved("llama", "generate")
     made = recipe(folder, task, lora={"rank": 4, "alpha": 6, **KINDS[kind]})
     model = trained(made, folder)
-    checkpoint = saved_checkpoint(model, made, folder, tmp_path)
+    checkpoint = saved_checkpoint(model, made, folder, tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "recipe.yaml").write_text(made.to_yaml())
     auto = getattr(transformers, "AutoModelForCausalLM" if task == "generate" else "AutoModelForSequenceClassification")
     options = {} if task == "generate" else {"num_labels": len(LABELS)}
 
@@ -96,7 +98,8 @@ def test_merged_or_alone_adapters_give_the_trained_models_logits(
     alone = PeftModel.from_pretrained(base, str(tmp_path / "alone"))
     torch.testing.assert_close(logits(alone), logits(model.hf), rtol=1e-4, atol=1e-4)
     files = {path.name for path in (tmp_path / "alone").iterdir()}
-    assert files == {"adapter_model.safetensors", "adapter_config.json"}
+    assert files == {"adapter_model.safetensors", "adapter_config.json", "README.md"}
+    assert "library_name: peft" in (tmp_path / "alone" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "float32"])
