@@ -7,9 +7,26 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+usage() {
+    sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}" >&2
+    exit 2
+}
+
+# What --model and --data name is asked for before anything is packed.
+check_words() {
+    while (($#)); do
+        case $1 in
+            --model | --data) [[ -n ${2:-} ]] || { echo "stage.sh: $1 names nothing to pack" >&2 && usage; } ;;
+            *) echo "stage.sh: $1? after FOLDER come --model and --data" >&2 && usage ;;
+        esac
+        shift 2
+    done
+}
+
 pack() {
     local folder=$1 revision name seen=" "
     shift
+    check_words "$@"
     mkdir -p "$folder"/{wheels,models,data}
     python -m pip wheel --quiet --wheel-dir "$folder/wheels" --constraint "$root/constraints.txt" "$root"
     mkdir -p "$folder/distmed"
@@ -37,7 +54,6 @@ pack() {
                     python -m huggingface_hub.cli.hf download "$2" --repo-type dataset --local-dir "$folder/data/${2//\//--}"
                 fi
                 ;;
-            *) echo "stage.sh: $1? after FOLDER come --model and --data" >&2 && exit 2 ;;
         esac
         shift 2
     done
@@ -58,7 +74,7 @@ unpack() {
 }
 
 case ${1:-} in
-    pack) shift && pack "$@" ;;
-    unpack) shift && unpack "$@" ;;
-    *) sed -n '2,4s/^# //p' "$0" >&2 && exit 2 ;;
+    pack) (($# >= 2)) || usage && shift && pack "$@" ;;
+    unpack) (($# == 3)) || usage && shift && unpack "$@" ;;
+    *) usage ;;
 esac

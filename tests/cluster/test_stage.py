@@ -84,6 +84,16 @@ def test_what_is_packed_comes_out_again(stage: Stage) -> None:
     assert str(stage.folder / "stage" / "models" / "some--model") in done.stdout
 
 
+@pytest.mark.parametrize(
+    "words", [[], ["pack"], ["unpack", "stage"], ["pack", "stage", "--model"], ["pack", "stage", "--modl", "some/model"]]
+)
+def test_what_is_wrong_with_the_words_is_told_before_anything_is_packed(words: list[str], tmp_path: Path) -> None:
+    done = Stage(tmp_path)(*words)
+    assert done.returncode == 2
+    assert "launch/stage.sh pack FOLDER" in done.stderr
+    assert not (tmp_path / "stage").exists()
+
+
 def test_two_sources_of_one_name_are_refused_and_not_merged(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     for site in ("a", "b"):
