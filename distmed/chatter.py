@@ -33,6 +33,13 @@ class Chatter:
         os.close(log)
         return self
 
+    def hang_up(self) -> None:
+        """The terminal is closed: what would be written to it goes nowhere, since to write there is an error."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for target in (1, 2) if self.show else (self.terminal.fileno(), *self._saved):
+            os.dup2(nowhere, target)
+        os.close(nowhere)
+
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -73,18 +74,21 @@ def _connect() -> None:
 def _other_process_group() -> Iterator[None]:
     """What is started in here is not in the driver's process group.
 
-    `timeout` and job scripts signal a whole group. That is for the driver to heed: a local Ray that met TERM or USR1 itself
-    would end before anything is saved. A driver that leads its group cannot leave it.
+    `timeout`, job scripts and a terminal that is closed signal a whole group. That is for the driver to heed: a local Ray that
+    met TERM, USR1 or HUP itself would end before anything is saved. A driver that leads its session cannot leave its group.
     """
     before = os.getpgrp()
-    if before == os.getpid():
+    if os.getsid(0) == os.getpid():
         yield
         return
-    os.setpgid(0, 0)
+    # It leads the other group, and ends with its standard input.
+    leader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0)
+    os.setpgid(0, leader.pid)
     try:
         yield
     finally:
         os.setpgid(0, before)
+        leader.communicate()
 
 
 def _answers(address: str) -> bool:

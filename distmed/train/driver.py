@@ -62,7 +62,9 @@ def _run(recipe: Recipe, run_dir: RunDir, *, resume: bool, verbose: bool, force:
         raise UserError(f"cannot write to {run_dir.path}: {error.strerror}", "start in another folder") from error
     with StopSignals() as signals, ExitStack() as stack:
         lock = stack.enter_context(RunLock(run_dir.lock, run_dir.name))
-        progress = Progress(stack.enter_context(Chatter(run_dir.log, show=verbose)).terminal)
+        chatter = stack.enter_context(Chatter(run_dir.log, show=verbose))
+        signals.hang_up = chatter.hang_up
+        progress = Progress(chatter.terminal)
         if lock.note:
             progress.note(lock.note)
         try:

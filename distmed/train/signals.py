@@ -1,7 +1,8 @@
-"""What signals mean to a run: INT, TERM and USR1 ask the workers to finish their step and save; INT once more ends at once.
+"""What signals mean to a run: INT, TERM, USR1 and HUP ask the workers to finish their step and save; INT once more ends at
+once.
 
-Before there are workers, and after them, each of them ends the run. TERM and USR1 may come twice without harm, because a
-scheduler and its script may both send one.
+Before there are workers, and after them, each of them ends the run. All but INT may come twice without harm, because a
+scheduler and its script may both send one. HUP comes when a terminal is closed; `nohup` ignores it, and the run goes on.
 """
 
 from __future__ import annotations
@@ -10,24 +11,27 @@ import signal
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopSignals:
-    """While the block lasts; `asked` says whether one came."""
+    """While the block lasts; `asked` says whether one came. `hang_up` is called when there is no terminal any more."""
 
     def __init__(self) -> None:
         self.asked = False
+        self.hang_up: Callable[[], None] = lambda: None
         self._ask: Callable[[], None] | None = None
 
     def __enter__(self) -> StopSignals:
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        if self._before[signal.SIGHUP] == signal.SIG_IGN:
+            del self._before[signal.SIGHUP]
         self.take()
         return self
 
     def take(self) -> None:
         """Once more after Ray was joined, which takes TERM for itself: it would abort the driver before anything is saved."""
-        for number in SIGNALS:
+        for number in self._before:
             signal.signal(number, self._handle)
 
     def __exit__(
@@ -41,6 +45,8 @@ class StopSignals:
         self._ask = ask
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self.hang_up()
         if self._ask is None or (self.asked and number == signal.SIGINT):
             raise KeyboardInterrupt
         if not self.asked:

@@ -62,6 +62,7 @@ def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
     except OSError as error:
         raise UserError(f"cannot write to {run_dir.path}: {error.strerror}", "start in another folder") from error
     with StopSignals() as signals, Chatter(run_dir.log, show=verbose) as chatter, ExitStack() as stack:
+        signals.hang_up = chatter.hang_up
         progress = Progress(chatter.terminal)
         try:
             lock = stack.enter_context(RunLock(run_dir.lock, run_dir.name))

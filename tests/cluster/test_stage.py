@@ -85,7 +85,8 @@ def test_what_is_packed_comes_out_again(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["pack"], ["unpack", "stage"], ["pack", "stage", "--model"], ["pack", "stage", "--modl", "some/model"]]
+    "words",
+    [[], ["pack"], ["unpack", "stage"], ["pack", "stage", "--model"], ["pack", "stage", "--modl", "some/model"]],
 )
 def test_what_is_wrong_with_the_words_is_told_before_anything_is_packed(words: list[str], tmp_path: Path) -> None:
     done = Stage(tmp_path)(*words)
