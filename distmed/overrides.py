@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from distmed.errors import UserError
+from distmed.values import parse
 
 
 def apply_override(values: Any, override: str) -> None:
@@ -18,7 +19,7 @@ def apply_override(values: Any, override: str) -> None:
     if not equals or not key:
         raise UserError(f"not an override: {override}", "write key=value, for example optimizer.lr=1e-5")
     try:
-        value = _number_or(yaml.safe_load(text))
+        value = parse(text)
     except yaml.YAMLError as error:
         raise UserError(f"{key}: not a value: {text}", "quote it, or write it as in a YAML file") from error
     assign(values, key, value)
@@ -51,13 +52,3 @@ def _index(items: list[Any], part: str, key: str) -> int:
     if not part.isdigit() or int(part) >= len(items):
         raise UserError(f"{key}: `{part}` is no index of a list of {len(items)}", f"use 0 to {len(items) - 1}")
     return int(part)
-
-
-def _number_or(value: Any) -> Any:
-    """YAML 1.1 reads 1e-5 as a string; people mean the number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from distmed.errors import UserError
 from distmed.overrides import apply_override
 from distmed.recipe import Recipe
+from distmed.values import parse
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -26,14 +27,14 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     if not path.is_file():
         raise UserError(f"recipe not found: {path}", "name a YAML file; recipes to start from lie in recipes/")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        read = parse(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}", "mend the file at that place") from error
-    if not isinstance(values, dict):
+    if not isinstance(read, dict):
         raise UserError(f"{path} holds no recipe", "a recipe is a mapping that starts with `name:` and `task:`")
     for override in overrides or []:
-        apply_override(values, override)
-    return check(values)
+        apply_override(read, override)
+    return check(read)
 
 
 def check(values: dict[str, Any]) -> Recipe:

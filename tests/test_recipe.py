@@ -126,6 +126,19 @@ def test_overrides_take_dotted_paths_and_list_indices(tmp_path: Path) -> None:
     assert recipe.model.lora is not None and recipe.model.lora.rank == 4
 
 
+def test_codes_times_and_words_are_what_they_look_like(tmp_path: Path) -> None:
+    """YAML 1.1 reads 10, 750 and false."""
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(LEAST) + "choice: {answers: [yes, no]}\n")
+    values = ["code=012", "time=12:30", "answer=no", "closed=true", "year=2016", "dose='1e5'"]
+    recipe = load_recipe(path, [*(f"data.train.0.where.{value}" for value in values)])
+    where = {"code": "012", "time": "12:30", "answer": "no", "closed": True, "year": 2016, "dose": "1e5"}
+    assert recipe.data.train[0].where == where
+    assert recipe.choice.answers == ["yes", "no"]
+    path.write_text(recipe.to_yaml())
+    assert load_recipe(path) == recipe
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
