@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 
 from distmed.cases.case import Case
 from distmed.chatter import Chatter
@@ -27,8 +28,17 @@ if TYPE_CHECKING:
 DONE, INTERRUPTED = 0, 130
 ENDINGS = (".parquet", ".jsonl", ".csv")
 TOP = 5
-LEARNED = {"model", "temperature", "risk_5", "labels", "label_names"}
 CALIBRATION, LOG = "calibration.json", "log.txt"
+
+
+class Learned(BaseModel):
+    """What an evaluation with a calibration split wrote down. `risk_5` is None where no confidence keeps the risk at 5 %."""
+
+    model: str
+    temperature: float = Field(gt=0, allow_inf_nan=False)
+    risk_5: float | None
+    labels: list[str]
+    label_names: list[str]
 
 
 def predict(
@@ -92,14 +102,14 @@ def _predict(
         progress.note("probabilities are as the model gives them: --calibration names an evaluation that mends them")
 
 
-def rows(cases: list[Case], table: pa.Table, opened: Opened, learned: dict[str, Any] | None) -> list[dict[str, Any]]:
+def rows(cases: list[Case], table: pa.Table, opened: Opened, learned: Learned | None) -> list[dict[str, Any]]:
     """One dict a case: id, diagnosis, confidence, abstain (None where no threshold was learned) and the first five."""
     from distmed.evaluate.calibration import scale
 
     flat = table["scores"].combine_chunks().flatten().to_numpy()
     raw_NK = flat.reshape(len(cases), len(opened.labels))
-    shown_NK = raw_NK if learned is None else scale(raw_NK, learned["temperature"])
-    limit = None if learned is None else learned["risk_5"] if learned["risk_5"] is not None else np.inf
+    shown_NK = raw_NK if learned is None else scale(raw_NK, learned.temperature)
+    limit = None if learned is None else learned.risk_5 if learned.risk_5 is not None else np.inf
     found = []
     for case, raw_K, shown_K, cut in zip(cases, raw_NK, shown_NK, table["cut"].to_pylist(), strict=True):
         order = np.argsort(-shown_K, kind="stable")[:TOP].tolist()
@@ -140,24 +150,24 @@ def _cases(data: str, format: str | None) -> tuple[list[Case], dict[str, int]]:
     return cases, dropped
 
 
-def _learned(calibration: Path | None, opened: Opened) -> dict[str, Any] | None:
+def _learned(calibration: Path | None, opened: Opened) -> Learned | None:
     if calibration is None:
         return None
     path = calibration / CALIBRATION if calibration.is_dir() else calibration
     how = "name the folder of `distmed evaluate … --calibration SPLIT`"
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"no calibration at {path}", how) from error
-    known = isinstance(values, dict)
-    if known and "model" in values and values["model"] != opened.hash:
+    if isinstance(values, dict) and "model" in values and values["model"] != opened.hash:
         raise UserError(f"{path} was learned for another model", how)
-    if not known or not set(values) >= LEARNED:
-        raise UserError(f"{path} is no calibration", how)
-    return values
+    try:
+        return Learned.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{path} is no calibration", how) from error
 
 
-def _over_evaluated(opened: Opened, learned: dict[str, Any] | None) -> Opened:
+def _over_evaluated(opened: Opened, learned: Learned | None) -> Opened:
     """A generator has no diagnoses of its own: it chooses among those that the evaluation scored."""
     if opened.task == "classify":
         raise UserError(f"{opened.name} has no diagnoses to choose from", "name a classifier that was trained on some")
@@ -166,7 +176,7 @@ def _over_evaluated(opened: Opened, learned: dict[str, Any] | None) -> Opened:
             f"{opened.name} writes text and has no diagnoses of its own to choose from",
             "name them by --calibration: the folder of `distmed evaluate … --calibration SPLIT` of this model",
         )
-    return opened.over(learned["labels"], learned["label_names"])
+    return opened.over(learned.labels, learned.label_names)
 
 
 def _write(out: Path, found: list[dict[str, Any]]) -> None:

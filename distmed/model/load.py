@@ -196,9 +196,15 @@ def _whole(
     """The model as transformers loads it, and the names of what is fresh."""
     weights = _state_dict(folder, skip)
     loaded: Any = architecture.from_pretrained(
-        None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True
+        None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
     )
     hf, info = loaded
+    if info["mismatched_keys"]:
+        raise UserError(
+            f"{folder}: its weights have other sizes than its config.json says: "
+            f"{one_of(sorted(str(key[0]) for key in info['mismatched_keys']), 4)}",
+            "name a folder whose weights fit its config.json, or set model.init=random",
+        )
     return hf, set(info["missing_keys"])
 
 

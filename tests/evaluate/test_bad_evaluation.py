@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from distmed.evaluate.loading import open_model
 from tests.evaluate.conftest import LABELS, NAMES, write_cases
 from tests.evaluate.door import Door
 
@@ -245,8 +246,20 @@ def test_an_ending_that_says_nothing_is_refused(door: Door, tiny, dev):
     assert "cannot tell what to write into answers" in error
 
 
-@pytest.mark.parametrize("values", [[], {}, "x", {"temperature": 1.0}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        {},
+        "x",
+        {"temperature": 1.0},
+        {"temperature": "warm", "risk_5": None, "labels": ["a"], "label_names": ["a"]},
+        {"temperature": 0, "risk_5": None, "labels": ["a"], "label_names": ["a"]},
+    ],
+)
 def test_a_calibration_file_of_another_shape_is_refused(door: Door, tiny, dev, tmp_path, values):
+    if "labels" in values:
+        values["model"] = open_model(str(tiny("classify")), tmp_path).hash
     (tmp_path / "calibration.json").write_text(json.dumps(values))
     words = ("predict", tiny("classify"), "--data", dev, "--out", "x.csv", *FORMAT, "--calibration", tmp_path)
     error, _ = door.refuse(*words)

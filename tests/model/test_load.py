@@ -102,6 +102,10 @@ def test_weights_that_do_not_fit_the_config_are_refused(saved: Make, recipe: Mak
     with pytest.raises(UserError, match="its weights lack") as caught:
         load(recipe(folder, "generate"), [])
     assert "layers.3" in caught.value.message
+    (folder / "config.json").write_text(text.replace('"intermediate_size": ', '"intermediate_size": 1'))
+    with pytest.raises(UserError, match="its weights have other sizes") as caught:
+        load(recipe(folder, "generate"), [])
+    assert "layers.0.mlp" in caught.value.message
 
 
 def test_plain_transformers_gives_the_same_logits_after_a_save(
