@@ -116,16 +116,24 @@ def places() -> list[int]:
     """How many workers fit on each host that is there, whoever holds it now."""
     import ray
 
-    gpu = on_gpu()
-    return [_fit(node["Resources"], gpu=gpu) for node in ray.nodes() if node["Alive"]]
+    gpu, leaving = on_gpu(), draining()
+    there = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+    return [_fit(node["Resources"], gpu=gpu) for node in there]
+
+
+def draining() -> set[str]:
+    """The hosts, by Ray's ids, that are to be taken away (a spot machine, a pod, `ray drain-node`) and get nothing new."""
+    from ray._private.state import state
+
+    return set(state.get_draining_nodes())
 
 
 def free_places() -> int:
     """How many workers fit into what nobody holds."""
     from ray._private.state import available_resources_per_node
 
-    gpu = on_gpu()
-    return sum(_fit(there, gpu=gpu) for there in available_resources_per_node().values())
+    gpu, leaving = on_gpu(), draining()
+    return sum(_fit(there, gpu=gpu) for node, there in available_resources_per_node().items() if node not in leaving)
 
 
 def _fit(resources: Mapping[str, float], *, gpu: bool) -> int:

@@ -148,6 +148,10 @@ def _train(job: Job, progress: Progress, signals: StopSignals) -> int:
         progress.note(watch.fatal["message"])
         progress.note(watch.fatal["hint"])
         return FAILED
+    if watch.result is None and watch.error is None and signals.asked:
+        ray.get(logbook.finish.remote({}))
+        progress.note("stopped while there were no workers: what was saved stays; go on with --resume")
+        return INTERRUPTED
     if watch.result is None or watch.result["state"]["step"] == 0:
         ray.get(logbook.finish.remote({}))
         refused = watch.error and refusal(watch.error, job.checkpoints)
@@ -159,6 +163,8 @@ def _train(job: Job, progress: Progress, signals: StopSignals) -> int:
         job, watch.result, wall_s=time.perf_counter() - started, restarts=watch.restarts, progress=progress
     )
     ray.get(logbook.finish.remote(summary))
+    for event in ray.get(logbook.news.remote()):
+        watch.take(event)
     return INTERRUPTED if watch.result["stopped"] else DONE
 
 
@@ -189,6 +195,8 @@ def _follow(job: Job, logbook: Any, progress: Progress, signals: StopSignals) ->
 
     def ask_to_stop() -> None:
         logbook.ask_to_stop.remote()
+        if watch.waits:
+            return
         progress.note("stopping: this step is finished and saved first; Ctrl-C once more ends at once, without saving")
 
     def take_news() -> None:
@@ -200,12 +208,12 @@ def _follow(job: Job, logbook: Any, progress: Progress, signals: StopSignals) ->
         while True:
             thread = threading.Thread(target=fit, name="trainer", daemon=True)
             thread.start()
-            while thread.is_alive() and not watch.overdue():
+            while thread.is_alive() and not watch.overdue() and not (signals.asked and watch.waits):
                 thread.join(0.25)
                 take_news()
                 watch.look()
             take_news()
-            if not watch.grows or signals.asked:
+            if watch.fatal or not watch.goes_on or signals.asked:
                 return watch
             watch.begin()
     finally:

@@ -34,21 +34,23 @@ class Logbook:
         os.environ.update(environment)
         self.run = RunDir(path)
         self.tracker = Tracker(recipe, self.run)
-        self.events: list[dict[str, Any]] = [{"kind": "note", "text": note} for note in self.tracker.notes]
+        self.events: list[dict[str, Any]] = []
         self.next_attempt = first_attempt
         self.first_attempt = first_attempt
         self.stop = False
-        self.grow = self.grown = False
+        self.grow = self.leave = self.ended_to_go_on = False
         self.last_step = 0
         self.world = 0
         self.restarts = 0
-        self.cause = "the workers ended"
+        self.causes: list[str] = []
+        self.told_failure = False
         self.places: dict[int, Place] = {}
         self.troubled = -1
 
     def worker_starts(self, place: Place) -> None:
         """A worker is there, before it loads anything."""
         self.places[place.rank] = place
+        self.told_failure = False
         self._tell("worker", place=place)
 
     def whereabouts(self) -> dict[int, Place]:
@@ -56,10 +58,17 @@ class Logbook:
         return self.places
 
     def workers_failed(self, errors: dict[int, str], died: list[int], lost: list[str]) -> None:
-        """The group ended by itself: what each rank met, which of them `died`, and the `lost` hosts (Ray's ids)."""
-        self.cause = _cause(self.places, errors, died, lost)
+        """The group ended by itself: what each rank met, which of them `died`, and the `lost` hosts (Ray's ids).
+
+        Ray may say so more than once of one group.
+        """
+        if self.told_failure:
+            return
+        self.told_failure = True
+        self.causes.append(_cause(self.places, errors, died, lost))
         self.places = {}
-        self._tell("failed", cause=self.cause)
+        self.ended_to_go_on = False
+        self._tell("failed", cause=self.causes[-1])
 
     def attempt_starts(self, step: int, world: int, notes: list[str]) -> int:
         """Training goes on after `step`: what was logged beyond it is cut, and said. The number of this attempt."""
@@ -70,18 +79,21 @@ class Logbook:
         for note in notes:
             self._tell("note", text=note)
         workers = "" if world == self.world or not self.world else f" on {world} workers instead of {self.world}"
-        if self.grown:
+        if self.ended_to_go_on:
             self._tell("note", text=f"goes on after step {step}{workers}; no step repeated")
-        elif attempt > self.first_attempt:
-            self.restarts += 1
+        elif self.causes or attempt > self.first_attempt:
+            self.restarts += max(1, len(self.causes))
+            cause = ", then ".join(self.causes) or "the workers ended"
             lost = f"{repeated} step{'' if repeated == 1 else 's'} repeated"
-            text = f"restart {self.restarts}: {self.cause}; {lost}; goes on after step {step}{workers}"
-            self._tell("restart", text=text)
+            text = f"restart {self.restarts}: {cause}; {lost}; goes on after step {step}{workers}"
+            self._tell("restart", text=text, count=self.restarts)
         elif step:
             self._tell("note", text=f"resumed after step {step}")
         self._tell("attempt", world=world)
         self.last_step, self.world = step, world
-        self.grow = self.grown = False
+        self.places = {rank: place for rank, place in self.places.items() if rank < world}
+        self.causes, self.told_failure = [], False
+        self.grow = self.ended_to_go_on = False
         return attempt
 
     def log(self, step: int, metrics: dict[str, float], evaluation: dict[str, float], shown: bool) -> None:
@@ -132,14 +144,18 @@ class Logbook:
 
     def done(self, result: dict[str, Any]) -> None:
         """The loop came to its end, or was stopped after a checkpoint."""
-        self.grown = result["grows"]
+        self.ended_to_go_on = result["grows"] or (self.leave and not self.stop)
         self._tell("done", result=result)
 
     def stop_asked(self) -> bool:
-        return self.stop
+        return self.stop or self.leave
 
     def ask_to_stop(self) -> None:
         self.stop = True
+
+    def ask_to_leave(self, wish: bool) -> None:
+        """A host of these workers is taken away soon: they stop as if asked to, and others go on. Or they have ended."""
+        self.leave = wish
 
     def ask_to_grow(self, wish: bool) -> None:
         """There is room for more workers, or no more."""
@@ -150,6 +166,9 @@ class Logbook:
 
     def news(self) -> list[dict[str, Any]]:
         """The events since the last call."""
+        notes, self.tracker.notes = self.tracker.notes, []
+        for note in notes:
+            self._tell("note", text=note)
         events, self.events = self.events, []
         return events
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 STACKS_SIGNAL = signal.SIGUSR2
 ANSWER_S = 20.0
 LIVES, GONE = "lives", "gone"
@@ -25,12 +27,14 @@ LIVES, GONE = "lives", "gone"
 
 @dataclass(frozen=True)
 class Place:
-    """Where one worker runs: address and Ray's id of its host, its process, and the open file that its stacks go to."""
+    """Where one worker runs: address and Ray's id of its host, its process and when that began (seconds since 1970), and the
+    open file that its stacks go to."""
 
     rank: int
     host: str
     node: str
     pid: int
+    began: float
     stacks: int
 
 
@@ -42,7 +46,8 @@ def place_of(rank: int) -> Place:
     stacks = os.memfd_create(f"distmed-stacks-{rank}")
     faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True)
     context = ray.get_runtime_context()
-    return Place(rank, ray.util.get_node_ip_address(), context.get_node_id(), os.getpid(), stacks)
+    me = psutil.Process()
+    return Place(rank, ray.util.get_node_ip_address(), context.get_node_id(), me.pid, me.create_time(), stacks)
 
 
 def stacks_of(place: Place) -> str:
@@ -62,9 +67,15 @@ def stacks_of(place: Place) -> str:
 
 
 def end(place: Place) -> str:
-    """Kill a worker of this host; Ray then starts the whole group again."""
-    os.kill(place.pid, signal.SIGKILL)
-    return "ended"
+    """Kill a worker of this host; Ray then starts the whole group again. Process ids come again: another is left alone."""
+    try:
+        process = psutil.Process(place.pid)
+        if process.create_time() == place.began:
+            process.kill()
+            return "ended"
+    except psutil.NoSuchProcess:
+        pass
+    return GONE
 
 
 def lives(place: Place) -> str:

@@ -1,7 +1,8 @@
 """What the driver does while workers train: it shows their news, and acts where they cannot.
 
 Events of the logbook flow in. Workers that make no step are shown and ended; a run that may grow is told when there is
-room; one that has lost its hosts is given up when the recipe's time for waiting is over.
+room, one whose host is to be taken away leaves it in time; one that has lost its hosts is given up when the recipe's time for
+waiting is over.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from typing import Any
 
 from distmed import session
+from distmed.errors import one_of
 from distmed.recipe import Cluster
 from distmed.train import stall
 from distmed.train.progress import Progress
@@ -20,6 +22,8 @@ SAY_WAIT_AFTER_S = 10
 LOOK_S = 5.0
 # Until Ray has noticed that a host is gone, and after it has come back.
 SETTLE_S = 30.0
+# Workers that do not start, although there is room for them, are spoken of then.
+SAY_NO_WORKER_S = 60.0
 # A run that ended to grow and came back no larger tries again then.
 IN_VAIN_S = 300.0
 
@@ -40,6 +44,7 @@ class Watch:
         self._giving_up_since: float | None = None
         self._said_wait = False
         self._growth = 0
+        self._leaving = False
         self._hoped, self._in_vain_until = 0, 0.0
         self.begin()
 
@@ -47,16 +52,29 @@ class Watch:
         """Workers are asked for."""
         now = time.monotonic()
         self.result, self.error = None, None
-        self.places, self._stepping, self._ending = {}, False, False
         self._attempt_began: float | None = now
         self._moved, self._looked = now, now
-        self._too_few_since: float | None = None
         self._hoped, self._growth = self._growth, 0
+        self._alone(now)
+
+    def _alone(self, now: float) -> None:
+        """There are no workers."""
+        self.places, self._ending = {}, False
+        if self._leaving:
+            self._leaving = False
+            self.logbook.ask_to_leave.remote(False)
+        self._alone_since, self._said_alone = now, False
+        self._too_few_since: float | None = None
 
     @property
-    def grows(self) -> bool:
-        """The workers ended so that there can be more of them."""
-        return self.result is not None and self.result["grows"]
+    def waits(self) -> bool:
+        """No worker is there that could finish a step."""
+        return not self.places and self.result is None
+
+    @property
+    def goes_on(self) -> bool:
+        """The workers ended so that there can be more of them, or others elsewhere."""
+        return self.result is not None and (self.result["grows"] or (self._leaving and self.result["stopped"]))
 
     def take(self, event: dict[str, Any]) -> None:
         self._moved = time.monotonic()
@@ -68,6 +86,7 @@ class Watch:
                     self.progress.note(f"there was no room for {self._hoped} workers: tried again in {IN_VAIN_S:g} s")
                     self._in_vain_until = self._moved + IN_VAIN_S
                 self._hoped, self.world = 0, event["world"]
+                self.places = {rank: place for rank, place in self.places.items() if rank < self.world}
             case "step":
                 if self._attempt_began is not None:
                     self.progress.note(f"first step after {time.monotonic() - self._attempt_began:.0f} s")
@@ -78,11 +97,12 @@ class Watch:
             case "note":
                 self.progress.note(event["text"])
             case "failed":
-                self.places, self.result = {}, None
+                self.result = None
                 self._attempt_began = self._moved
+                self._alone(self._moved)
                 self.progress.note(event["cause"])
             case "restart":
-                self.restarts += 1
+                self.restarts = event["count"]
                 self.progress.note(event["text"])
             case "ending":
                 self._ending = True
@@ -100,6 +120,7 @@ class Watch:
             self._end_stalled()
         if now - self._looked > LOOK_S:
             self._looked = now
+            self._consider_leaving()
             self._consider_growth()
             self._consider_giving_up(sum(session.places()))
 
@@ -126,6 +147,17 @@ class Watch:
         stall.on_hosts(places, stall.end)
         self._moved = time.monotonic()
 
+    def _consider_leaving(self) -> None:
+        """A host that is taken away with notice: the run saves, and goes on without it, before it is gone."""
+        if self._leaving or not self.places:
+            return
+        draining = session.draining()
+        hosts = sorted({place.host for place in self.places.values() if place.node in draining})
+        if hosts:
+            self._leaving = True
+            self.progress.note(f"{one_of(hosts)} is to be taken away: this step is finished and saved, others go on")
+            self.logbook.ask_to_leave.remote(True)
+
     def _consider_growth(self) -> None:
         """More workers, at the next checkpoint, where nobody else holds the room for them."""
         if self.cluster.least == self.cluster.most or not self.world or not self.places:
@@ -142,11 +174,13 @@ class Watch:
             self.logbook.ask_to_grow.remote(bool(self._growth))
 
     def _consider_giving_up(self, room: int) -> None:
-        """Ray would wait for hosts without end."""
+        """Ray would wait for hosts, and for workers that do not start, without end."""
+        now = time.monotonic()
         if self.places or room >= self.cluster.least:
             self._too_few_since = None
+            if not self.places:
+                self._consider_absence(now - self._alone_since, room)
             return
-        now = time.monotonic()
         if self._too_few_since is None:
             self._too_few_since = now
             self.progress.note(
@@ -154,9 +188,25 @@ class Watch:
             )
         if now - self._too_few_since > max(self.cluster.wait_s, SETTLE_S) and self.fatal is None:
             waited = f"for {now - self._too_few_since:.0f} s there was room for {room}"
-            self.fatal = {
-                "reason": "run",
-                "message": f"{self.cluster.least} workers are needed, {waited}",
-                "hint": "--resume when there are hosts, raise cluster.wait_s, or let cluster.num_workers be a range",
-            }
-            self._giving_up_since = now - self.cluster.stall_timeout_s - 1
+            self._give_up(
+                f"{self.cluster.least} workers are needed, {waited}",
+                "--resume when there are hosts, raise cluster.wait_s, or let cluster.num_workers be a range",
+            )
+
+    def _consider_absence(self, alone_s: float, room: int) -> None:
+        """There is room by what the hosts have, but others may hold it, or the workers die before they say a word."""
+        if alone_s > SAY_NO_WORKER_S and not self._said_alone:
+            self._said_alone = True
+            self.progress.note(
+                f"no worker for {alone_s:.0f} s: {min(room, session.free_places())} of {room} places are held by nobody"
+            )
+        limit_s = max(self.cluster.wait_s, self.cluster.stall_timeout_s)
+        if alone_s > limit_s and self.fatal is None:
+            self._give_up(
+                f"no worker has started for {alone_s:.0f} s",
+                "see who holds the cluster, and what Ray says in log.txt; then --resume",
+            )
+
+    def _give_up(self, message: str, hint: str) -> None:
+        self.fatal = {"reason": "run", "message": message, "hint": hint}
+        self._giving_up_since = time.monotonic() - self.cluster.stall_timeout_s - 1

@@ -71,15 +71,18 @@ def train(job: Job, logbook: Any) -> None:
 
     # ------------------------------------------------------------------ resume
     state, notes = restore(job, engine, stream)
-    attempt: list[int] = [ray.get(logbook.attempt_starts.remote(state.step, world_size, notes)) if first else 0]
-    dist.broadcast_object_list(attempt, src=0)
-    saver = Saver(job, engine, attempt[0], logbook)
+    agreed: list[Any] = [None, None]
+    if first:
+        agreed = ray.get([logbook.attempt_starts.remote(state.step, world_size, notes), logbook.stop_asked.remote()])
+    dist.broadcast_object_list(agreed, src=0)
+    attempt, stop_at_once = agreed
+    saver = Saver(job, engine, attempt, logbook)
     profiler = Profiler(recipe.train.profile, job.run.profile, rank, device)
     meter = Meter(model, recipe, world_size=world_size, peak_flops=peak_flops(device, bf16=job.bf16))
 
     # ------------------------------------------------------------------ steps
     stop_wish = StopWish(logbook, listens=first)
-    stop, grows = state.step >= job.total_steps, False
+    stop, grows = state.step >= job.total_steps or (stop_at_once and state.step > 0), False
 
     def stop_asked() -> bool:
         return stop_wish.seen() or saver.failed is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from distmed.train.signals import StopSignals
 from distmed.train.stall import Place
 from distmed.train.watch import Watch
 
-PLACES = [Place(0, "10.0.0.1", "a", 11, 3), Place(1, "10.0.0.2", "b", 12, 3)]
+PLACES = [Place(0, "10.0.0.1", "a", 11, 0.0, 3), Place(1, "10.0.0.2", "b", 12, 0.0, 3)]
 
 
 class World:
@@ -26,14 +27,20 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
         self.now, self.room, self.free = 0.0, 2, 0
         self.asked: list[bool] = []
+        self.leaves: list[bool] = []
+        self.draining: set[str] = set()
         self.said: list[str] = []
         self.ended: list[Place] = []
         monkeypatch.setattr(watch.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(watch.session, "places", lambda: [1] * self.room)
         monkeypatch.setattr(watch.session, "free_places", lambda: self.free)
+        monkeypatch.setattr(watch.session, "draining", lambda: self.draining)
         monkeypatch.setattr(stall, "on_hosts", self._on_hosts)
         progress: Any = SimpleNamespace(note=self.said.append, step=lambda *_, **__: None)
-        logbook: Any = SimpleNamespace(ask_to_grow=SimpleNamespace(remote=self.asked.append))
+        logbook: Any = SimpleNamespace(
+            ask_to_grow=SimpleNamespace(remote=self.asked.append),
+            ask_to_leave=SimpleNamespace(remote=self.leaves.append),
+        )
         self.watch = Watch(cluster, logbook, progress)
 
     def _on_hosts(self, places: list[Place], do: Any) -> dict[int, str]:
@@ -78,6 +85,10 @@ def test_the_last_upload_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     world.watch.take({"kind": "ending"})
     world.after(1000)
     assert not world.ended
+    world.watch.take({"kind": "failed", "cause": "worker on 10.0.0.2 died"})
+    world.starts()
+    world.after(61)
+    assert world.ended == PLACES, "those that go on after it are watched again"
 
 
 def test_a_run_grows_only_into_what_nobody_holds_and_as_the_recipe_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +170,44 @@ def test_a_spare_host_in_time_is_enough(monkeypatch: pytest.MonkeyPatch) -> None
     assert world.watch.fatal is None
 
 
+def test_workers_that_do_not_start_though_there_is_room_are_spoken_of_and_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch, Cluster(num_workers=2, stall_timeout_s=300))
+    world.starts()
+    world.watch.take({"kind": "failed", "cause": "worker on 10.0.0.2 died"})
+    world.free = 1
+    world.after(50)
+    assert world.said[-1] == "worker on 10.0.0.2 died"
+    world.after(20)
+    world.after(20)
+    assert world.said[-1] == "no worker for 70 s: 1 of 2 places are held by nobody"
+    world.after(200)
+    assert world.watch.fatal is None
+    world.after(20)
+    assert world.watch.fatal is not None and world.watch.fatal["message"] == "no worker has started for 310 s"
+    assert world.watch.overdue()
+
+
+def test_a_run_leaves_a_host_that_is_to_be_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, Cluster(num_workers=2))
+    world.starts()
+    world.draining = {"c"}
+    world.after(6)
+    assert world.leaves == []
+    world.draining = {"b", "c"}
+    world.after(6)
+    world.after(6)
+    assert world.leaves == [True]
+    assert world.said[-1].startswith("10.0.0.2 is to be taken away")
+    world.watch.take({"kind": "done", "result": {"grows": False, "stopped": True}})
+    assert world.watch.goes_on
+    world.watch.begin()
+    assert world.leaves == [True, False] and world.watch.waits
+    world.watch.take({"kind": "done", "result": {"grows": False, "stopped": True}})
+    assert not world.watch.goes_on
+
+
 @pytest.mark.parametrize(
     ("errors", "died", "lost", "cause"),
     [
@@ -184,9 +233,9 @@ def test_a_wish_to_stop_is_seen_within_the_step_in_which_it_comes(monkeypatch: p
     assert listens.seen() and not hears_nothing.seen()
 
 
-@pytest.mark.parametrize("stopped", [False, True])
-def test_a_run_that_ended_to_grow_goes_on_unless_it_was_asked_to_stop(
-    monkeypatch: pytest.MonkeyPatch, stopped: bool
+@pytest.mark.parametrize("ends", ["by itself", "stopped", "broken"])
+def test_a_run_that_ended_to_grow_goes_on_unless_it_was_asked_to_stop_or_cannot(
+    monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
     """The signal comes when the workers have ended and before there are more."""
     events: list[dict[str, Any]] = []
@@ -197,15 +246,40 @@ def test_a_run_that_ended_to_grow_goes_on_unless_it_was_asked_to_stop(
         groups += 1
         result = {"state": {"step": 4 * groups}, "stopped": groups == 1, "grows": groups == 1}
         events.append({"kind": "done", "result": result})
-        if stopped:
+        if ends == "broken":
+            events.append({"kind": "fatal", "reason": "user", "message": "the disk is full", "hint": "free some"})
+        if ends == "stopped":
             os.kill(os.getpid(), signal.SIGUSR1)
+
+    watch = followed(monkeypatch, fit, events, asked := [])
+    assert watch.result is not None
+    expected = {"by itself": (2, False, 0), "stopped": (1, True, 1), "broken": (1, True, 0)}
+    assert (groups, watch.result["stopped"], len(asked)) == expected[ends]
+
+
+def test_a_signal_ends_a_run_that_waits_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray waits for hosts that do not come: nobody is there to finish a step."""
+    come = threading.Event()
+
+    def fit(job: Any, logbook: Any) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        come.wait(60)
+
+    began = time.monotonic()
+    watch = followed(monkeypatch, fit, [], asked := [])
+    assert watch.waits and watch.error is None
+    assert time.monotonic() - began < 30 and len(asked) == 1
+    come.set()
+
+
+def followed(monkeypatch: pytest.MonkeyPatch, fit: Any, events: list[dict[str, Any]], asked: list[bool]) -> Watch:
+    """The driver's loop over workers that `fit` plays; `asked` counts wishes to stop."""
 
     def news() -> list[dict[str, Any]]:
         taken = events[:]
         events.clear()
         return taken
 
-    asked: list[bool] = []
     logbook: Any = SimpleNamespace(
         news=SimpleNamespace(remote=news), ask_to_stop=SimpleNamespace(remote=lambda: asked.append(True))
     )
@@ -214,6 +288,4 @@ def test_a_run_that_ended_to_grow_goes_on_unless_it_was_asked_to_stop(
     monkeypatch.setattr("ray.get", lambda value: value)
     monkeypatch.setattr("distmed.train.workers.fit", fit)
     with StopSignals() as signals:
-        watch = driver._follow(job, logbook, progress, signals)
-    assert watch.result is not None
-    assert (groups, watch.result["stopped"], len(asked)) == ((1, True, 1) if stopped else (2, False, 0))
+        return driver._follow(job, logbook, progress, signals)

@@ -1,0 +1,87 @@
+"""What the logbook tells of a run that begins, breaks and goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distmed import shipped
+from distmed.recipe_file import load_recipe
+from distmed.train.logbook import Logbook
+from distmed.train.stall import Place
+
+
+@pytest.fixture
+def logbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Logbook:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    return Logbook(load_recipe(shipped.folder("recipes") / "smoke.yaml"), tmp_path, 0, {})
+
+
+def workers(logbook: Logbook, world: int = 2) -> None:
+    for rank in range(world):
+        logbook.worker_starts(Place(rank, f"10.0.0.{rank + 1}", "ab"[rank], 11 + rank, 0.0, 3))
+
+
+def texts(logbook: Logbook, kind: str) -> list[str]:
+    return [event["text"] for event in logbook.news() if event["kind"] == kind]
+
+
+def die(logbook: Logbook, rank: int) -> None:
+    logbook.workers_failed({rank: "gone"}, [rank], [])
+
+
+def test_every_group_that_broke_is_counted_also_while_it_loaded(logbook: Logbook) -> None:
+    workers(logbook)
+    die(logbook, 0)
+    workers(logbook)
+    die(logbook, 1)
+    workers(logbook)
+    logbook.attempt_starts(0, 2, [])
+    assert texts(logbook, "restart") == [
+        "restart 2: worker on 10.0.0.1 died, then worker on 10.0.0.2 died; 0 steps repeated; goes on after step 0"
+    ]
+
+
+def test_a_failure_that_ray_tells_twice_is_one(logbook: Logbook) -> None:
+    workers(logbook)
+    logbook.attempt_starts(0, 2, [])
+    logbook.log(3, {"train/loss": 1.0}, {}, False)
+    die(logbook, 1)
+    die(logbook, 1)
+    workers(logbook)
+    logbook.attempt_starts(2, 2, [])
+    assert texts(logbook, "restart") == ["restart 1: worker on 10.0.0.2 died; 1 step repeated; goes on after step 2"]
+
+
+def test_a_worker_that_dies_after_the_loop_ended_to_grow_is_a_restart(logbook: Logbook) -> None:
+    workers(logbook)
+    logbook.attempt_starts(0, 2, [])
+    logbook.log(4, {"train/loss": 1.0}, {}, False)
+    logbook.done({"grows": True})
+    die(logbook, 1)
+    workers(logbook)
+    logbook.attempt_starts(2, 2, [])
+    assert texts(logbook, "restart") == ["restart 1: worker on 10.0.0.2 died; 2 steps repeated; goes on after step 2"]
+
+
+def test_workers_that_leave_a_host_go_on_without_a_restart(logbook: Logbook) -> None:
+    workers(logbook)
+    logbook.attempt_starts(0, 2, [])
+    logbook.ask_to_leave(True)
+    assert logbook.stop_asked()
+    logbook.log(4, {"train/loss": 1.0}, {}, False)
+    logbook.done({"grows": False})
+    logbook.ask_to_leave(False)
+    workers(logbook, 1)
+    logbook.attempt_starts(4, 1, [])
+    assert not logbook.stop_asked()
+    assert list(logbook.whereabouts()) == [0], "what was known of rank 1 is of a group that is gone"
+    assert texts(logbook, "note") == ["goes on after step 4 on 1 workers instead of 2; no step repeated"]
+
+
+def test_what_tracking_has_to_say_later_is_told(logbook: Logbook) -> None:
+    logbook.news()
+    logbook.tracker.notes.append("W&B stopped (Error): metrics.jsonl goes on without it")
+    assert texts(logbook, "note") == ["W&B stopped (Error): metrics.jsonl goes on without it"]
+    assert texts(logbook, "note") == []
