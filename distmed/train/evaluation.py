@@ -68,7 +68,7 @@ class Evaluator:
         dist.broadcast_object_list(outcome, src=0)
         if isinstance(outcome[0], UserError):
             raise outcome[0]
-        state.evaluation = outcome[0]
+        state.evaluation, state.evaluated = outcome[0], state.step
         improves = self._improves(state)
         if improves and self.rank == 0 and self.probe:
             dtype = "bf16" if self.job.bf16 else "float32"
@@ -153,7 +153,7 @@ class Evaluator:
             value < state.best.value if name in LOWER_IS_BETTER else value > state.best.value
         )
         if better:
-            state.best = Best(value, state.step)
+            state.best, state.judged_by = Best(value, state.step), name
         return better
 
 

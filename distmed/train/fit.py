@@ -128,9 +128,10 @@ def check_disk(job: Job) -> None:
         return
     there = next(folder for folder in [Path(where.path), *Path(where.path).parents] if folder.exists())
     free = shutil.disk_usage(there).free
-    # The newest are kept, the best beside them, and one is being written; what lies there already is counted as free.
+    # The newest are kept, the best beside them, and one is being written; of several ranks the first prunes while others still
+    # write, so that one more lies there. What lies there already is counted as free.
     known = sum(file.stat().st_size for file in Path(where.path).glob("step-*/*") if file.is_file())
-    needed = size * (job.recipe.checkpoint.keep + 2)
+    needed = size * (job.recipe.checkpoint.keep + (2 if job.recipe.cluster.most == 1 else 3))
     if free + known < needed:
         raise UserError(
             f"{job.checkpoints} has {free / 2**30:.1f} GiB free, the checkpoints of this run need {needed / 2**30:.1f} GiB",

@@ -100,15 +100,23 @@ class Logbook:
         """One step; `shown` ones go to metrics.jsonl and W&B, the others only move the live line."""
         self.last_step = max(self.last_step, step)
         if shown:
-            try:
-                self.tracker.log(step, metrics | evaluation)
-            except OSError as error:
-                # Nobody waits for the answer to this call: unsaid, the rest of the curve would be missing.
-                self.stop = True
-                self.fatal("user", f"cannot write {self.run.metrics}: {error.strerror}", "make room, then --resume")
+            self._track(step, metrics | evaluation)
         self._tell("step", step=step, metrics=metrics, shown=shown)
         if evaluation:
             self._tell("evaluation", step=step, metrics=evaluation)
+
+    def log_late(self, step: int, evaluation: dict[str, float]) -> None:
+        """The evaluation that a stop at `step` left out, made before the next step."""
+        self._track(step, evaluation)
+        self._tell("evaluation", step=step, metrics=evaluation)
+
+    def _track(self, step: int, metrics: dict[str, float]) -> None:
+        try:
+            self.tracker.log(step, metrics)
+        except OSError as error:
+            # Nobody waits for the answer to this call: unsaid, the rest of the curve would be missing.
+            self.stop = True
+            self.fatal("user", f"cannot write {self.run.metrics}: {error.strerror}", "make room, then --resume")
 
     def log_tables(
         self, step: int, confusion: list[Confusion], per_disease: list[DiseaseRow], plots: list[Plot]

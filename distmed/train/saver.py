@@ -167,7 +167,9 @@ def restore(job: Job, engine: DeepSpeedEngine, stream: Stream) -> tuple[RunState
     saved = Saved(loaded.folder, loaded.state)
     check_same_model(saved, job.model_folder, job.model_hash, str(job.train_plan.identity["tokenizer"]))
     stream.check(loaded.state["stream"])
-    return RunState.from_dict(loaded.state["run"]), loaded.notes
+    state = RunState.from_dict(loaded.state["run"])
+    other_metric = state.judge_by(job.recipe.checkpoint.best)
+    return state, [*loaded.notes, other_metric] if other_metric else loaded.notes
 
 
 def describe_model(job: Job, engine: DeepSpeedEngine) -> dict[str, Any]:

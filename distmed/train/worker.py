@@ -87,6 +87,21 @@ def train(job: Job, logbook: Any) -> None:
     def stop_asked() -> bool:
         return stop_wish.seen() or saver.failed is not None
 
+    def evaluation_due() -> bool:
+        at_its_step = state.step % job.eval_every == 0 or state.step >= job.total_steps
+        return evaluator is not None and at_its_step and state.evaluated < state.step
+
+    def evaluate() -> bool:
+        assert evaluator is not None
+        with meter.paused():
+            return evaluator.run(engine, state, logbook)
+
+    # A stop leaves out the evaluation of its step: a signal gives too little time for one.
+    if evaluation_due() and not stop_at_once:
+        evaluate()
+        if first:
+            logbook.log_late.remote(state.step, state.evaluation)
+
     for step in stream.steps(state.k):
         if stop:
             break
@@ -105,13 +120,10 @@ def train(job: Job, logbook: Any) -> None:
             return
         stop = result.stop or state.step >= job.total_steps
 
-        evaluate = evaluator is not None and not result.stop and (state.step % job.eval_every == 0 or stop)
-        improved = False
-        if evaluator is not None and evaluate:
-            with meter.paused():
-                improved = evaluator.run(engine, state, logbook)
+        evaluated = evaluation_due() and not result.stop
+        improved = evaluate() if evaluated else False
 
-        shown = evaluate or stop or state.step % recipe.train.log_every == 0
+        shown = evaluated or stop or state.step % recipe.train.log_every == 0
         memory = meter.memory(device) if shown else {}
         if first:
             metrics = {
@@ -124,7 +136,7 @@ def train(job: Job, logbook: Any) -> None:
                 **meter.rates(),
                 **memory,
             }
-            logbook.log.remote(state.step, metrics, state.evaluation if evaluate else {}, shown)
+            logbook.log.remote(state.step, metrics, state.evaluation if evaluated else {}, shown)
 
         if improved or stop or state.step % job.checkpoint_every == 0:
             meter.checkpoint_stalled(saver.save(state, stream, needed=improved or stop))
@@ -137,7 +149,7 @@ def train(job: Job, logbook: Any) -> None:
         logbook.steps_end.remote()
     saver.finish()
     if first:
-        stopped = state.step < job.total_steps
+        stopped = state.step < job.total_steps or evaluation_due()
         ray.get(
             logbook.done.remote(
                 {"state": state.to_dict(), "speed": meter.summary(), "stopped": stopped, "grows": grows}
