@@ -6,6 +6,7 @@ were saved, to the bit, and the caller's state flows out. Every function here is
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from distmed.checkpoint import rng
-from distmed.checkpoint.folder import complete_newest_first, verify_rank
+from distmed.checkpoint.folder import complete_newest_first, names, verify_rank
 from distmed.checkpoint.frozen import frozen_hashes, frozen_parameters, persistent_buffers, wrapped_sum
 from distmed.checkpoint.marker import CorruptCheckpointError, UnreadableCheckpointError
 from distmed.checkpoint.read import FROZEN, MASTER, Checkpoint, Wanted
@@ -42,7 +43,7 @@ def load_newest(engine: DeepSpeedEngine, root: str | Path, filesystem: Any = Non
 
     Each rank verifies its share of the files; if any is damaged all fall back to the checkpoint before. The first
     rank alone lists the folders, so that all try the same. Raises UserError where none was loaded because the storage
-    failed: beginning anew would be lost work.
+    failed, or is not there on some hosts: beginning anew would be lost work.
     """
     where = Storage.at(root, filesystem)
     notes: list[str] = []
@@ -52,6 +53,7 @@ def load_newest(engine: DeepSpeedEngine, root: str | Path, filesystem: Any = Non
         listed = [candidates, notes]
     dist.broadcast_object_list(listed, src=0)
     candidates, notes = listed
+    _check_all_see(where)
     unreadable = None
     for candidate in candidates:
         try:
@@ -62,6 +64,18 @@ def load_newest(engine: DeepSpeedEngine, root: str | Path, filesystem: Any = Non
     if unreadable:
         raise UserError(f"no checkpoint in {where} can be read: {unreadable}", "mend the storage, then --resume")
     return None
+
+
+def _check_all_see(where: Storage) -> None:
+    """A host that came later may lack the mount: there the folder is empty, and what others see would count as damaged."""
+    sees: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(sees, (socket.gethostname(), _together(lambda: bool(names(where)))))
+    blind = sorted({host for host, some in sees if not some})
+    if blind and any(some for _, some in sees):
+        raise UserError(
+            f"{one_of(blind)} sees no checkpoint in {where}, where other hosts see some",
+            "mount the same storage on all hosts, or take these out of the cluster; then --resume",
+        )
 
 
 def load(engine: DeepSpeedEngine, folder: str | Path | Storage, filesystem: Any = None) -> dict[str, Any]:

@@ -7,8 +7,9 @@ read while it is written, and the loop stands still for that too.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,13 +57,15 @@ class HostMemory:
 @dataclass
 class Snapshot:
     """Host copies of what one rank writes. `tensors` is keyed `master/NAME`, `exp_avg/NAME`, `frozen/NAME`,
-    `buffer/NAME`; they are parts of `copies`, or lie on NVMe still."""
+    `buffer/NAME`; they are parts of `copies`, or lie on NVMe still. `progressed`: when the storage last took one, by
+    time.monotonic."""
 
     rank: int
     world_size: int
     tensors: dict[str, Tensor | Swapped]
     content: dict[str, Any]
     copies: list[Tensor] = field(default_factory=list)
+    progressed: float = field(default_factory=time.monotonic)
 
     @property
     def reads_engine(self) -> bool:
@@ -84,13 +87,18 @@ class Snapshot:
                 (where / data_file(self.rank, self.world_size)).writing() as file,
                 closing(in_memory(tensor for _, tensor in by_size)) as tensors,
             ):
-                size, digest = write_tensors(file, entries, tensors)
+                size, digest = write_tensors(file, entries, self._timed(tensors))
             write_marker(where, Marker(self.rank, self.world_size, size, digest, **self.content))
         except OSError as error:
             if not is_disk_full(error):
                 raise
             clear_rank(where, self.rank, self.world_size)
             raise disk_full(where, "the checkpoint") from error
+
+    def _timed(self, tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+        for tensor in tensors:
+            self.progressed = time.monotonic()
+            yield tensor
 
 
 def snapshot(

@@ -17,7 +17,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from distmed.checkpoint.marker import CorruptCheckpointError
+from distmed.checkpoint.marker import CorruptCheckpointError, UnreadableCheckpointError
 from distmed.checkpoint.storage import Storage
 
 CHUNK_BYTES = 64 << 20
@@ -96,7 +96,8 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 class TensorFile:
     """A safetensors file opened for reading ranges. Several threads may read at once.
 
-    Raises CorruptCheckpointError where the file is missing, shorter than its header says, or no safetensors file.
+    Raises CorruptCheckpointError where the file is missing, shorter than its header says, or no safetensors file, and
+    UnreadableCheckpointError where the storage fails.
     """
 
     def __init__(self, file: Storage) -> None:
@@ -107,9 +108,12 @@ class TensorFile:
                 self._handle = os.open(file.path, os.O_RDONLY)
             (length,) = struct.unpack("<Q", self._range(0, 8))
             header = json.loads(self._range(8, 8 + length))
-        except (OSError, struct.error, ValueError) as error:
+        except (FileNotFoundError, struct.error, ValueError) as error:
             self.close()
             raise CorruptCheckpointError(f"{file.name} cannot be read: {error}") from error
+        except OSError as error:
+            self.close()
+            raise UnreadableCheckpointError(f"{file.name} cannot be read: {error}") from error
         self._data = 8 + length
         self.metadata: dict[str, str] = header.pop("__metadata__", {})
         self.header: dict[str, dict[str, Any]] = header

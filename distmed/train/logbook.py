@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from distmed.checkpoint import folder as folders
 from distmed.errors import one_of
 from distmed.evaluate.metrics import Confusion, DiseaseRow
 from distmed.evaluate.plots import Plot
@@ -32,7 +33,7 @@ class Logbook:
 
     def __init__(self, recipe: Recipe, path: Path, first_attempt: int, environment: dict[str, str]) -> None:
         os.environ.update(environment)
-        self.run = RunDir(path)
+        self.recipe, self.run = recipe, RunDir(path)
         self.tracker = Tracker(recipe, self.run)
         self.events: list[dict[str, Any]] = []
         self.next_attempt = first_attempt
@@ -69,6 +70,10 @@ class Logbook:
         self.places = {}
         self.ended_to_go_on = False
         self._tell("failed", cause=self.causes[-1])
+
+    def checkpoints(self) -> int:
+        """How many checkpoints of the run the driver's host sees, whole or not."""
+        return len(folders.names(folders.checkpoint_root(self.recipe, self.run)))
 
     def attempt_starts(self, step: int, world: int, notes: list[str]) -> int:
         """Training goes on after `step`: what was logged beyond it is cut, and said. The number of this attempt."""

@@ -8,10 +8,12 @@ is there. The newest complete folder is found in the storage itself, never by wh
 from __future__ import annotations
 
 import errno
+import socket
 import time
 from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import ray
 import ray.train
 import torch.distributed as dist
 
@@ -33,8 +35,18 @@ if TYPE_CHECKING:
 # Trying again would not help, and a person should know at once.
 HOPELESS = {errno.EROFS, errno.EACCES, errno.EPERM}
 RETRY_EVERY_S = 5.0
+LOOK_S = 0.2
+# A storage that answers with nothing at all has at least this long.
+LEAST_PATIENCE_S = 60.0
 # Snapshots that may wait in host memory, the one that is being written counted.
 WAITING = 2
+
+
+class Upload(NamedTuple):
+    """A snapshot on its way to the storage, and its end."""
+
+    taken: Snapshot
+    ended: Future[None]
 
 
 class Saver:
@@ -46,8 +58,9 @@ class Saver:
         self.attempt = attempt
         self.logbook = logbook
         self.failed: UserError | None = None
+        self.hangs = False
         self.last_step = -1
-        self.uploads: list[Future[None]] = []
+        self.uploads: list[Upload] = []
         self.known = {"model": describe_model(job, engine), "cases": job.cases()}
         self.memory = HostMemory()
 
@@ -61,21 +74,23 @@ class Saver:
         if state.step == self.last_step:
             return 0.0
         started = time.perf_counter()
-        if self._behind():
+        while self._behind() and not self.hangs:
             if not needed:
                 text = (
                     f"the checkpoint of step {state.step} is left out: the storage still takes the {WAITING} before it"
                 )
                 self.logbook.storage_fails.remote(state.step, text)
                 return time.perf_counter() - started
-            wait(self.uploads)
+            time.sleep(LOOK_S)
+        if self.hangs:
+            return time.perf_counter() - started
         self.last_step = state.step
         content = {"run": state.to_dict(), "stream": stream.state(state.k), **self.known}
         fresh = self.job.recipe.model.init == "random"
         taken = snapshot(self.engine, content, store_frozen=fresh, memory=self.memory)
         name = folders.name(state.step, dist.get_world_size(), self.attempt)
         protect = folders.name_prefix(state.best.step) if state.best else None
-        upload: Future[None] = Future()
+        upload = Upload(taken, Future())
         state_step = state.step
         modes = ray.train.CheckpointUploadMode
         self.uploads.append(upload)
@@ -86,27 +101,44 @@ class Saver:
             checkpoint_upload_mode=modes.SYNC if taken.reads_engine else modes.ASYNC,
             # Ray would take the "local copy" away after the upload, which is the checkpoint itself.
             delete_local_checkpoint_after_upload=False,
-            checkpoint_upload_fn=lambda checkpoint, _: self._upload(taken, checkpoint, state_step, protect, upload),
+            checkpoint_upload_fn=lambda checkpoint, _: self._upload(upload, checkpoint, state_step, protect),
         )
         return time.perf_counter() - started
 
     def _behind(self) -> bool:
-        """Whether on any rank so many snapshots wait to be written; all ranks hear the same."""
-        self.uploads = [each for each in self.uploads if not each.done()]
-        waiting: list[int] = [0] * dist.get_world_size()
-        dist.all_gather_object(waiting, len(self.uploads))
-        return max(waiting) >= WAITING
+        """Whether on any rank so many snapshots wait to be written, or one that `hangs`; all ranks hear the same."""
+        self.uploads = [each for each in self.uploads if not each.ended.done()]
+        found: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(found, (len(self.uploads), self._hung()))
+        if any(hung for _, hung in found):
+            self._give_up()
+        return max(waiting for waiting, _ in found) >= WAITING
 
-    def _upload(self, taken: Snapshot, checkpoint: Any, step: int, protect: str | None, upload: Future[None]) -> Any:
+    def _hung(self) -> bool:
+        """Whether the storage neither took anything of the oldest snapshot nor refused it, for so long: a server is gone."""
+        oldest = next((each.taken for each in self.uploads if not each.ended.done()), None)
+        return oldest is not None and time.monotonic() - oldest.progressed > self._patience_s()
+
+    def _patience_s(self) -> float:
+        return max(self.job.recipe.checkpoint.retry_s, LEAST_PATIENCE_S)
+
+    def _give_up(self) -> None:
+        self.hangs = True
+        self.failed = self.failed or UserError(
+            f"{self.job.checkpoints} has taken nothing for {self._patience_s():g} s and does not say why",
+            "older checkpoints are untouched; mend the storage, then --resume",
+        )
+
+    def _upload(self, upload: Upload, checkpoint: Any, step: int, protect: str | None) -> Any:
         try:
-            self._write(taken, checkpoint, step)
-            self.memory.take_back(taken.copies)
+            self._write(upload.taken, checkpoint, step)
+            self.memory.take_back(upload.taken.copies)
             if dist.get_rank() == 0:
                 self._prune(step, protect)
         except UserError as error:
             self.failed = error
         finally:
-            upload.set_result(None)
+            upload.ended.set_result(None)
         return checkpoint
 
     def _prune(self, step: int, protect: str | None) -> None:
@@ -128,6 +160,7 @@ class Saver:
             except UserError:
                 raise
             except Exception as error:  # every store behind fsspec has errors of its own
+                taken.progressed = time.monotonic()
                 what = f"{type(error).__name__} at {self.job.checkpoints}"
                 if isinstance(error, OSError) and error.strerror:
                     what = f"{error.strerror}: {self.job.checkpoints}"
@@ -144,15 +177,17 @@ class Saver:
 
     def finish(self) -> None:
         """Wait for the uploads of this worker, and raise what one of them met."""
-        wait(self.uploads)
+        while wait([each.ended for each in self.uploads], timeout=LOOK_S).not_done and not self.hangs:
+            if self._hung():
+                self._give_up()
         if self.failed:
             raise self.failed
 
 
-def restore(job: Job, engine: DeepSpeedEngine, stream: Stream) -> tuple[RunState, list[str]]:
+def restore(job: Job, engine: DeepSpeedEngine, stream: Stream, logbook: Any) -> tuple[RunState, list[str]]:
     """Load the newest whole checkpoint of the run, and where it stood; a fresh state if there is none.
 
-    Raises UserError where the checkpoint was made with another model, tokenizer or data.
+    Raises UserError where the checkpoint was made with another model, tokenizer or data, or is not seen from here.
     """
     # The recipe at hand decides, not the one that the checkpoint was made with: it may have been changed for the resume.
     settings = [
@@ -161,6 +196,11 @@ def restore(job: Job, engine: DeepSpeedEngine, stream: Stream) -> tuple[RunState
     loaded = load_newest(engine, job.checkpoints)
     if loaded is None:
         left = folders.names(job.checkpoints)
+        if not left and (elsewhere := ray.get(logbook.checkpoints.remote())):
+            raise UserError(
+                f"{socket.gethostname()} sees no checkpoint in {job.checkpoints}, where the driver's host sees {elsewhere}",
+                "mount the same storage on all hosts; then --resume",
+            )
         return RunState(), [f"none of {len(left)} checkpoints is whole: starts from the beginning"] if left else []
     for group, setting in zip(engine.optimizer.param_groups, settings, strict=True):
         group.update(setting)

@@ -70,7 +70,7 @@ def train(job: Job, logbook: Any) -> None:
     log_prior_K = log_prior(job.train_plan, device) if recipe.train.loss == "logit_adjusted" else None
 
     # ------------------------------------------------------------------ resume
-    state, notes = restore(job, engine, stream)
+    state, notes = restore(job, engine, stream, logbook)
     agreed: list[Any] = [None, None]
     if first:
         agreed = ray.get([logbook.attempt_starts.remote(state.step, world_size, notes), logbook.stop_asked.remote()])

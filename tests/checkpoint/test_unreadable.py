@@ -55,3 +55,28 @@ def test_a_storage_that_fails_is_no_damage(
         return
     with pytest.raises(UserError, match=r"no checkpoint in .* can be read: .*Input/output error"):
         loading.load_newest(engine, tmp_path)
+
+
+@pytest.mark.parametrize("blind", ["this rank", "the other rank"])
+def test_a_host_without_the_mount_is_no_damage_either(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blind: str
+) -> None:
+    """A spare took the place of a lost host: what others see must not count as damaged, nor the run begin anew."""
+    make.write(tmp_path / "seen", 10)
+    here = tmp_path / ("nowhere" if blind == "this rank" else "seen")
+
+    def all_gather_object(found: list[Any], mine: Any) -> None:
+        sees = mine if mine is None or not isinstance(mine[1], bool) else ("other", blind == "this rank")
+        found[:] = [mine, sees]
+
+    group = SimpleNamespace(
+        get_rank=lambda: 0,
+        get_world_size=lambda: 2,
+        all_gather_object=all_gather_object,
+        broadcast_object_list=lambda objects, src: None,
+    )
+    monkeypatch.setattr(loading, "dist", group)
+    engine: Any = None
+    with pytest.raises(UserError, match=r"sees no checkpoint in .*, where other hosts see some") as refused:
+        loading.load_newest(engine, here)
+    assert refused.value.message.startswith("other") == (blind == "the other rank")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,14 +15,15 @@ import ray.train
 
 from distmed.checkpoint.save import HostMemory
 from distmed.errors import UserError
-from distmed.train.saver import Saver
+from distmed.train.saver import LEAST_PATIENCE_S, LOOK_S, Saver, Upload
 from distmed.train.state import RunState
 
 
 def test_the_last_upload_is_waited_for_and_its_failure_told() -> None:
     saver = cast(Saver, Saver.__new__(Saver))
     upload: Future[None] = Future()
-    saver.failed, saver.uploads = None, [upload]
+    saver.failed, saver.hangs, saver.uploads = None, False, [Upload(cast(Any, Taken()), upload)]
+    saver.job = cast(Any, SimpleNamespace(recipe=SimpleNamespace(checkpoint=SimpleNamespace(retry_s=10))))
 
     def fail() -> None:
         saver.failed = UserError("no space left", "free some")
@@ -39,6 +42,7 @@ class Taken:
         self.tried = 0
         self.reads_engine = reads_engine
         self.copies: list[Any] = []
+        self.progressed = time.monotonic()
 
     def write(self, path: str, filesystem: Any) -> None:
         self.tried += 1
@@ -53,7 +57,7 @@ def saver(monkeypatch: pytest.MonkeyPatch) -> Saver:
     monkeypatch.setattr("distmed.train.saver.time.monotonic", lambda: now[0])
     monkeypatch.setattr("distmed.train.saver.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     made = cast(Any, Saver.__new__(Saver))
-    made.said, made.failed = [], None
+    made.said, made.failed, made.hangs = [], None, False
     made.job = SimpleNamespace(checkpoints="/store/a", recipe=SimpleNamespace(checkpoint=SimpleNamespace(retry_s=10)))
     made.logbook = SimpleNamespace(storage_fails=SimpleNamespace(remote=lambda step, text: made.said.append(text)))
     return cast(Saver, made)
@@ -105,7 +109,7 @@ def test_the_loop_waits_for_the_upload_of_state_on_nvme_alone(
     monkeypatch.setattr("distmed.train.saver.ray.train.report", report)
     monkeypatch.setattr("distmed.train.saver.dist", group())
     saver.job.recipe.model = SimpleNamespace(init="pretrained")
-    saver.engine, saver.model, saver.attempt, saver.last_step = None, {}, 0, 0
+    saver.engine, saver.known, saver.attempt, saver.last_step = None, {}, 0, 0
     saver.uploads, saver.memory = [], HostMemory()
     saver.save(RunState(step=40), SimpleNamespace(state=lambda k: {}), needed=False)
     assert taken.tried == (1 if on_nvme else 0)
@@ -115,11 +119,11 @@ def test_the_loop_waits_for_the_upload_of_state_on_nvme_alone(
     assert taken.tried == 1
 
 
-def group(waiting_elsewhere: int = 0) -> Any:
+def group(waiting_elsewhere: Callable[[], int] = lambda: 0) -> Any:
     """Two ranks, of which this is the second; on the first so many snapshots wait."""
 
     def all_gather_object(found: list[Any], mine: Any) -> None:
-        found[:] = [waiting_elsewhere, mine]
+        found[:] = [(waiting_elsewhere(), False), mine]
 
     return SimpleNamespace(get_world_size=lambda: 2, get_rank=lambda: 1, all_gather_object=all_gather_object)
 
@@ -130,17 +134,36 @@ def test_copies_do_not_pile_up_before_a_slow_storage(saver: Any, monkeypatch: py
     taken: list[int] = []
     monkeypatch.setattr("distmed.train.saver.snapshot", lambda *_, **__: taken.append(1) or Taken())
     monkeypatch.setattr("distmed.train.saver.ray.train.report", lambda *_, **__: None)
-    monkeypatch.setattr("distmed.train.saver.dist", group(waiting_elsewhere=2))
+    monkeypatch.setattr("distmed.train.saver.dist", group(lambda: 2 if time.monotonic() < 5 else 0))
     saver.job.recipe.model = SimpleNamespace(init="pretrained")
-    saver.engine, saver.model, saver.attempt, saver.last_step = None, {}, 0, 30
-    before: Future[None] = Future()
-    threading.Timer(0.2, before.set_result, [None]).start()
-    saver.uploads, saver.memory = [before], HostMemory()
+    saver.engine, saver.known, saver.attempt, saver.last_step = None, {}, 0, 30
+    saver.uploads, saver.memory = [], HostMemory()
     saver.save(RunState(step=40), SimpleNamespace(state=lambda k: {}), needed=needed)
-    assert (saver.last_step, len(taken), before.done()) == ((40, 1, True) if needed else (30, 0, False))
+    assert (saver.last_step, len(taken), time.monotonic() >= 5) == ((40, 1, True) if needed else (30, 0, False))
     assert saver.said == (
         [] if needed else ["the checkpoint of step 40 is left out: the storage still takes the 2 before it"]
     )
+
+
+def test_a_storage_that_takes_nothing_and_says_nothing_stops_the_run(
+    saver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a mounted server that is gone: a write neither fails nor ends. No rank saves after it, nobody waits for ever."""
+    monkeypatch.setattr("distmed.train.saver.dist", group())
+    saver.last_step, saver.uploads = 30, [Upload(cast(Any, Taken()), Future())]
+    save = lambda: saver.save(RunState(step=40), SimpleNamespace(state=lambda k: {}), needed=True)  # noqa: E731
+    time.sleep(LEAST_PATIENCE_S - LOOK_S)
+    assert not saver._hung()
+    time.sleep(2 * LOOK_S)
+    save()
+    assert saver.last_step == 30
+    assert saver.failed.message == "/store/a has taken nothing for 60 s and does not say why"
+    with pytest.raises(UserError, match="has taken nothing"):
+        saver.finish()
+    alone = cast(Any, Saver.__new__(Saver))
+    alone.__dict__.update(saver.__dict__, failed=None, hangs=False)
+    with pytest.raises(UserError, match="has taken nothing"):
+        alone.finish()
 
 
 def test_old_checkpoints_that_cannot_be_removed_do_not_end_the_training(
