@@ -75,7 +75,7 @@ def _run(recipe: Recipe, run_dir: RunDir, *, resume: bool, verbose: bool, force:
             if made:
                 shutil.rmtree(run_dir.path, ignore_errors=True)
             raise
-        return _train(job, progress, signals)
+        return _train(job, progress, signals, lock)
 
 
 def _check_run(run_dir: RunDir, resume: bool) -> None:
@@ -121,7 +121,7 @@ def _foresee(job: Job, progress: Progress) -> None:
         progress.note(tight)
 
 
-def _train(job: Job, progress: Progress, signals: StopSignals) -> int:
+def _train(job: Job, progress: Progress, signals: StopSignals, lock: RunLock) -> int:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -138,7 +138,7 @@ def _train(job: Job, progress: Progress, signals: StopSignals) -> int:
     progress.start(job.total_steps)
     started = time.perf_counter()
     try:
-        watch = _follow(job, logbook, progress, signals)
+        watch = _follow(job, logbook, progress, signals, lock)
     finally:
         progress.stop()
     if watch.fatal:
@@ -179,7 +179,7 @@ def _last_line(error: BaseException | None) -> str:
     return lines[-1] if lines else "no step was trained"
 
 
-def _follow(job: Job, logbook: Any, progress: Progress, signals: StopSignals) -> Watch:
+def _follow(job: Job, logbook: Any, progress: Progress, signals: StopSignals, lock: RunLock) -> Watch:
     """Have Ray train, in a thread of its own, so that this one is free for signals and for showing the news."""
     import ray
 
@@ -210,6 +210,8 @@ def _follow(job: Job, logbook: Any, progress: Progress, signals: StopSignals) ->
             thread.start()
             while thread.is_alive() and not watch.overdue() and not (signals.asked and watch.waits):
                 thread.join(0.25)
+                if lock.lost:
+                    raise lock.taken()
                 take_news()
                 watch.look()
             take_news()

@@ -26,12 +26,16 @@ STALE_S = 60.0
 
 
 class RunLock:
-    """Held while the block lasts. Raises UserError where another driver holds it; `note` says if a stale one was found."""
+    """Held while the block lasts. Raises UserError where another driver holds it; `note` says if a stale one was found.
+
+    `lost` becomes true where another driver took it over, to whom this one seemed dead: it was paused, or cut off.
+    """
 
     def __init__(self, path: Path, run: str) -> None:
         self.path = path
         self.run = run
         self.note: str | None = None
+        self.lost = False
         self._mine = secrets.token_hex(8)
         self._ended = threading.Event()
 
@@ -84,8 +88,15 @@ class RunLock:
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_S):
+            if read_owner(self.path).get("token", self._mine) != self._mine:
+                self.lost = True
+                return
             with contextlib.suppress(OSError):
                 os.utime(self.path)
+
+    def taken(self) -> UserError:
+        """What to say where it is `lost`."""
+        return held(self.run, read_owner(self.path))
 
 
 def held(run: str, owner: dict[str, Any]) -> UserError:

@@ -67,3 +67,19 @@ def test_a_lock_that_another_took_over_is_left_to_it(tmp_path: Path) -> None:
     with RunLock(tmp_path / "lock", "a"):
         left_by(tmp_path / "lock", token="theirs")
     assert json.loads((tmp_path / "lock").read_text())["token"] == "theirs"
+
+
+def test_a_driver_that_was_paused_notices_that_its_lock_is_another_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distmed.train.lock.RENEW_S", 0.05)
+    path = tmp_path / "lock"
+    with RunLock(path, "a") as lock:
+        time.sleep(0.2)
+        assert not lock.lost
+        left_by(path)
+        renewed = path.stat().st_mtime_ns
+        time.sleep(0.2)
+        assert lock.lost and path.stat().st_mtime_ns == renewed, "the other's lock is not kept fresh by this one"
+        assert "by process 1 of ada on n7" in lock.taken().message
+    assert path.exists()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from distmed.errors import UserError
 from distmed.recipe import Cluster
 from distmed.train import driver, stall, watch
 from distmed.train.logbook import STOP_ASKED_EVERY_S, StopWish, _cause
@@ -272,8 +273,10 @@ def test_a_signal_ends_a_run_that_waits_for_workers(monkeypatch: pytest.MonkeyPa
     come.set()
 
 
-def followed(monkeypatch: pytest.MonkeyPatch, fit: Any, events: list[dict[str, Any]], asked: list[bool]) -> Watch:
-    """The driver's loop over workers that `fit` plays; `asked` counts wishes to stop."""
+def followed(
+    monkeypatch: pytest.MonkeyPatch, fit: Any, events: list[dict[str, Any]], asked: list[bool], *, lost: bool = False
+) -> Watch:
+    """The driver's loop over workers that `fit` plays; `asked` counts wishes to stop, `lost`: the lock was taken over."""
 
     def news() -> list[dict[str, Any]]:
         taken = events[:]
@@ -285,7 +288,18 @@ def followed(monkeypatch: pytest.MonkeyPatch, fit: Any, events: list[dict[str, A
     )
     job: Any = SimpleNamespace(recipe=SimpleNamespace(cluster=Cluster(num_workers=(1, 3))))
     progress: Any = SimpleNamespace(note=lambda text: None)
+    lock: Any = SimpleNamespace(
+        lost=lost, taken=lambda: UserError("run a is being trained by process 1", "wait for it")
+    )
     monkeypatch.setattr("ray.get", lambda value: value)
     monkeypatch.setattr("distmed.train.workers.fit", fit)
     with StopSignals() as signals:
-        return driver._follow(job, logbook, progress, signals)
+        return driver._follow(job, logbook, progress, signals, lock)
+
+
+def test_a_driver_whose_lock_was_taken_over_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was paused for longer than a lock lives: two drivers of one run would write over each other."""
+    come = threading.Event()
+    with pytest.raises(UserError, match="is being trained by process 1"):
+        followed(monkeypatch, lambda job, logbook: come.wait(60), [], [], lost=True)
+    come.set()
