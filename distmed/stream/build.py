@@ -57,9 +57,12 @@ def build(
     *,
     train: bool,
     processes: int,
+    done: tuple[int, int] = (0, 0),
     tell: Callable[[int, float], None] = lambda tokens, seconds: None,
 ) -> StreamPlan:
     """Count the tokens (or find them counted in `cache`) and lay out the run. `tell` hears of tokens counted, and seconds.
+
+    `done`: the steps and sequences behind a run that goes on, perhaps with another global batch than it had then.
 
     An evaluation (`train=False`) drops nothing: where training drops a long case, it is cut, so that every case is answered.
 
@@ -97,7 +100,9 @@ def build(
         counted_tokens_per_s=0.0,
         skipped=[],
     )
-    wanted = recipe.train.max_steps * recipe.train.global_batch if train and recipe.train.max_steps else None
+    wanted = None
+    if train and recipe.train.max_steps:
+        wanted = done[1] + max(0, recipe.train.max_steps - done[0]) * recipe.train.global_batch
     passes = [1 if wanted else math.ceil(recipe.train.epochs) if train else 1] * len(pools)
     while True:
         plan, facts = _extended(plan, passes, counting, tokenizer)

@@ -120,6 +120,10 @@ class StreamPlan:
             return self.pools[0].sequences[epoch]
         return self.ends_of(epoch + 1) - self.ends_of(epoch)
 
+    def total_steps(self, step: int = 0, k: int = 0) -> int:
+        """Of a run that has made so many steps and sequences: those may have had another global batch, or a short last one."""
+        return step + math.ceil(max(0, self.total_sequences - k) / self.global_batch)
+
     def ends_of(self, epochs: float) -> int:
         """Where so many epochs end: for the first source if sources stop the run, for the last one if they wrap."""
         ends = [self.mixture.end(p, pool.within(epochs)) for p, pool in enumerate(self.pools)]

@@ -83,6 +83,8 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
         with progress.phase("making the built-in model"):
             _make_builtin(recipe, run_dir, train)
     facts, tokenizer = _open_model(recipe, run_dir, resume=resume)
+    saved = newest_saved(checkpoint_root(recipe, run_dir)) if resume else None
+    done = (saved.state["run"]["step"], saved.state["run"]["k"]) if saved else (0, 0)
     index = {label: i for i, label in enumerate(labels)}
     processes = os.cpu_count() or 1
     with progress.phase("counting tokens") as say:
@@ -90,18 +92,17 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
             "processes": processes,
             "tell": lambda tokens, seconds: say(counting_line(tokens, seconds)),
         }
-        train_plan = build(recipe, train, tokenizer, index, run_dir.data, train=True, **options)
+        train_plan = build(recipe, train, tokenizer, index, run_dir.data, train=True, done=done, **options)
         eval_plan = (
             build(recipe, evaluation, tokenizer, index, run_dir.data, train=False, **options) if evaluation else None
         )
-    saved = newest_saved(checkpoint_root(recipe, run_dir)) if resume else None
     if saved is not None:
         Stream(train_plan, tokenizer, 0, 1).check(saved.state["stream"])
     precision = recipe.train.model_copy(update={"precision": "bf16" if bf16 else "fp32"})
     recipe = recipe.model_copy(update={"train": precision})
     batch = recipe.train.global_batch
     steps_per_epoch = -(-train_plan.sequences_per_epoch(0) // batch)
-    total_steps = recipe.train.max_steps or -(-train_plan.total_sequences // batch)
+    total_steps = train_plan.total_steps(*done)
     progress.note(
         f"{train_plan.cases} cases, {len(labels)} labels, {train_plan.tokens} tokens an epoch in "
         f"{train_plan.sequences_per_epoch(0)} sequences ({train_plan.fill_rate:.0%} full); {total_steps} steps"

@@ -82,13 +82,15 @@ def train(job: Job, logbook: Any) -> None:
 
     # ------------------------------------------------------------------ steps
     stop_wish = StopWish(logbook, listens=first)
-    stop, grows = state.step >= job.total_steps or (stop_at_once and state.step > 0), False
+
+    def trained() -> bool:
+        return state.step >= job.total_steps or state.k >= stream.total_sequences
 
     def stop_asked() -> bool:
         return stop_wish.seen() or saver.failed is not None
 
     def evaluation_due() -> bool:
-        at_its_step = state.step % job.eval_every == 0 or state.step >= job.total_steps
+        at_its_step = state.step % job.eval_every == 0 or trained()
         return evaluator is not None and at_its_step and state.evaluated < state.step
 
     def evaluate() -> bool:
@@ -102,6 +104,7 @@ def train(job: Job, logbook: Any) -> None:
         if first:
             logbook.log_late.remote(state.step, state.evaluation)
 
+    stop, grows = trained() or (stop_at_once and state.step > 0), False
     for step in stream.steps(state.k):
         if stop:
             break
@@ -118,7 +121,7 @@ def train(job: Job, logbook: Any) -> None:
             if first:
                 ray.get(logbook.fatal.remote("run", *not_finite(state.step, result)))
             return
-        stop = result.stop or state.step >= job.total_steps
+        stop = result.stop or trained()
 
         evaluated = evaluation_due() and not result.stop
         improved = evaluate() if evaluated else False
@@ -149,7 +152,7 @@ def train(job: Job, logbook: Any) -> None:
         logbook.steps_end.remote()
     saver.finish()
     if first:
-        stopped = state.step < job.total_steps or evaluation_due()
+        stopped = not trained() or evaluation_due()
         ray.get(
             logbook.done.remote(
                 {"state": state.to_dict(), "speed": meter.summary(), "stopped": stopped, "grows": grows}

@@ -103,6 +103,7 @@ def test_without_weights_a_run_of_many_steps_stops_too_if_asked(recipe: RecipeMa
     assert plan_of(recipe(train=train)).total_sequences == 8000
     stopped = plan_of(recipe(data={"on_end": "stop"}, train=train))
     assert stopped.total_sequences == stopped.sequences_per_epoch(0)
+    assert stopped.total_steps() == -(-stopped.total_sequences // 8) < 1000
 
 
 def test_shares_are_those_of_the_weights(recipe: RecipeMaker, plan_of: PlanMaker) -> None:

@@ -299,6 +299,30 @@ def test_steps_of_a_fraction_of_an_epoch_and_of_max_steps(
     assert plan_of(recipe(train={"max_steps": 100})).total_sequences == 800
 
 
+@pytest.mark.parametrize(
+    ("train", "done", "sequences", "steps"),
+    [
+        # 400 cases an epoch; before: 8 in a step.
+        ({"epochs": 2, "global_batch": 16}, (25, 200), 800, 25 + 38),
+        ({"epochs": 2, "global_batch": 4}, (25, 200), 800, 25 + 150),
+        ({"max_steps": 50, "global_batch": 4}, (25, 200), 300, 50),
+        ({"max_steps": 50, "global_batch": 16}, (25, 200), 600, 50),
+        ({"epochs": 2}, (51, 400), 800, 51 + 50),
+        ({"max_steps": 20}, (25, 200), 200, 25),
+    ],
+)
+def test_a_run_that_goes_on_with_another_batch_or_more_epochs_sees_what_is_left(
+    recipe: RecipeMaker,
+    plan_of: Callable[..., StreamPlan],
+    train: dict[str, Any],
+    done: tuple[int, int],
+    sequences: int,
+    steps: int,
+) -> None:
+    plan = plan_of(recipe(data={"packing": False}, train=train), done=done)
+    assert (plan.total_sequences, plan.total_steps(*done)) == (sequences, steps)
+
+
 @pytest.mark.parametrize("augmented", [False, True])
 def test_max_steps_wraps_into_as_many_epochs_as_it_takes(
     recipe: RecipeMaker, stream_of: Callable[..., Stream], augmented: bool
