@@ -72,6 +72,25 @@ def file_system(source: str) -> tuple[Any, str]:
     return filesystem, path
 
 
+def local_files(root: str) -> list[str]:
+    """The files below a folder of this machine, or those that a glob names; linked folders are entered, as by a shell."""
+    if Path(root).is_dir():
+        return sorted(_below(root, frozenset()))
+    return sorted(path for path in glob.glob(root, recursive=True) if Path(path).is_file())  # noqa: PTH207
+
+
+def _below(folder: str, above: frozenset[str]) -> Iterator[str]:
+    real = os.path.realpath(folder)
+    if real in above:  # a link that leads back
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _below(entry.path, above | {real})
+            elif entry.is_file():
+                yield entry.path
+
+
 class _Files:
     """What a source string stands for: the file system, the paths in order, and a short name for each.
 
@@ -94,30 +113,35 @@ class _Files:
         self.base = posixpath.dirname(posixpath.commonpath(folders)) if folders else ""
 
     def _expand(self, root: str) -> list[str]:
+        from fsspec.implementations.local import LocalFileSystem
+
         if self.fs.isfile(root):
             if _suffix(root) not in _TABLES:
                 raise UserError(
                     f"cannot tell what {self.source} is", f"known endings: {one_of(list(_TABLES))}, also with .gz"
                 )
             return [root]
+        is_local = isinstance(self.fs, LocalFileSystem)
+        # Below what was named, whatever begins with a dot is no data: notebooks keep copies of tables there.
         if self.fs.isdir(root):
-            found = self.fs.find(root)
+            found = _shown(local_files(root) if is_local else self.fs.find(root), root)
+        elif glob.has_magic(self.source) and is_local:
+            found = local_files(root)
         elif glob.has_magic(self.source):
-            found = [path for path in self.fs.glob(root) if not self.fs.isdir(path)]
+            files = [path for path in self.fs.glob(root) if not self.fs.isdir(path)]
+            found = _shown(files, re.split(r"[*?\[]", root)[0].rpartition("/")[0])
         elif "://" not in self.source and _HUB_ID.fullmatch(self.source) and _suffix(self.source) not in _TABLES:
             return []
         else:
             raise UserError(
                 f"not found: {self.source}", "name a file, a glob, a folder, a hub id, or builtin:patients/train"
             )
-        # Below what was named, whatever begins with a dot is no data: notebooks keep copies of tables there.
-        named = re.split(r"[*?\[]", root)[0]
-        found = [path for path in found if "/." not in f"/{path.removeprefix(named).lstrip('/')}"]
         paths = sorted(path for path in found if _suffix(path) in _TABLES)
         if not self.nested:
             paths = [path for path in paths if _suffix(path) != ".json"] or paths
         if not paths:
             raise UserError(f"no data files in {self.source}", f"known endings: {one_of(list(_TABLES))}, also with .gz")
+        _refuse_twins(paths, is_local=is_local)
         return paths
 
     def name(self, path: str) -> str:
@@ -171,6 +195,21 @@ def _json_rows(files: _Files, path: str) -> Iterator[tuple[Place, Row]]:
 _OBJECTS = "each line is one object; jq -c '.[]' turns a JSON list into such lines"
 
 
+def _shown(paths: list[str], folder: str) -> list[str]:
+    return [path for path in paths if "/." not in f"/{path.removeprefix(folder).lstrip('/')}"]
+
+
+def _refuse_twins(paths: list[str], *, is_local: bool) -> None:
+    """Rows that are there twice would be trained twice as often as others, without a word."""
+    seen: dict[str, str] = {}
+    for path in paths:
+        stem = path.removesuffix(posixpath.splitext(path)[1]) if path.endswith(_COMPRESSED) else path
+        for name in {stem, os.path.realpath(path) if is_local else stem}:
+            if name in seen:
+                raise UserError(f"{path} holds the rows of {seen[name]} once more", "take one of them away")
+            seen[name] = path
+
+
 def _csv_rows(files: _Files, path: str, header: tuple[str, ...] | None, delimiter: str) -> Iterator[tuple[Place, Row]]:
     """Cells stay text, and may hold line breaks; a row's place is the line where it begins."""
     csv.field_size_limit(_CELL_LIMIT)
@@ -185,6 +224,8 @@ def _csv_rows(files: _Files, path: str, header: tuple[str, ...] | None, delimite
             if names is None:
                 names = _header(cells, place)
                 continue
+            if cells == names:
+                raise UserError(f"{place} is the header once more", "take it out: a row of names is no case")
             if len(cells) != len(names):
                 raise UserError(
                     f"{place} has {len(cells)} cells under {len(names)} columns",

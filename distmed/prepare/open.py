@@ -5,7 +5,6 @@ So there is one path: whatever the source, what trains reads shards.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Any, Literal
 
 from distmed import __version__
 from distmed.cases.read import CaseReader
-from distmed.cases.sources import file_system, local
+from distmed.cases.sources import file_system, local, local_files
 from distmed.errors import UserError
 from distmed.prepare.manifest import MANIFEST, Manifest, bytes_hash
 from distmed.prepare.shards import write_shards
@@ -111,5 +110,4 @@ def _paths(source: str) -> list[Path]:
     path = Path(local(source))
     if path.is_file():  # also one whose name holds brackets
         return [path]
-    found = path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
-    return [path for path in sorted(found) if path.is_file()]
+    return sorted(Path(name) for name in local_files(str(path)))

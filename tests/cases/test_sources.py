@@ -82,6 +82,42 @@ def test_folders_and_globs_are_read_in_order_of_names(tmp_path: Path) -> None:
     assert rows(f"{tmp_path}/*.jsonl") == ROWS[:1]
 
 
+def test_a_glob_misses_no_file_whose_name_ends_where_its_star_begins(tmp_path: Path) -> None:
+    import fsspec
+
+    names = ("train.jsonl", "train.v2.jsonl", "train2.jsonl")
+    memory = fsspec.filesystem("memory")
+    for name in names:
+        (tmp_path / name).write_text(as_jsonl(ROWS))
+        memory.pipe(f"/starred/{name}", as_jsonl(ROWS).encode())
+        memory.pipe(f"/starred/.{name}", as_jsonl(ROWS).encode())
+    assert len(rows(f"{tmp_path}/train*.jsonl")) == len(rows("memory://starred/train*.jsonl")) == 6
+    assert len(rows("memory://starred/*.jsonl")) == 6
+
+
+def test_linked_folders_are_entered_as_a_shell_does(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "sites" / "a").mkdir(parents=True)
+    elsewhere.mkdir()
+    (tmp_path / "sites" / "b").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(tmp_path / "sites")
+    (tmp_path / "sites" / "a" / "train.jsonl").write_text(as_jsonl(ROWS[:1]))
+    (elsewhere / "train.jsonl").write_text(as_jsonl(ROWS[1:]))
+    assert rows(tmp_path / "sites") == rows(f"{tmp_path}/sites/*/train.jsonl") == ROWS
+
+
+def test_rows_that_are_there_twice_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(as_jsonl(ROWS))
+    (tmp_path / "latest.jsonl").symlink_to(tmp_path / "a.jsonl")
+    assert "latest.jsonl holds the rows of" in fault(tmp_path).message
+    (tmp_path / "latest.jsonl").unlink()
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(as_jsonl(ROWS).encode()))
+    assert "a.jsonl.gz holds the rows of" in fault(f"{tmp_path}/a.*").message
+    assert rows(tmp_path / "a.jsonl.gz") == ROWS
+    (tmp_path / "joined.csv").write_text("text,label\na,x\ntext,label\nb,y\n")
+    assert "joined.csv line 3 is the header once more" in fault(tmp_path / "joined.csv").message
+
+
 def test_an_fsspec_url_is_a_source() -> None:
     import fsspec
 
