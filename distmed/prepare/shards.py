@@ -98,7 +98,7 @@ def read_row_group(manifest: Manifest, shard: int, group: int) -> list[Case]:
     """The cases of one row group. Raises UserError that names the shard if it cannot be read."""
     path = manifest.folder / manifest.shards[shard].path
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return [Case.from_row(row) for row in file.read_row_group(group).to_pylist()]
     except (OSError, pa.ArrowException) as error:
         raise UserError(
@@ -122,7 +122,9 @@ def _write_shard(cases: Iterator[Case], out: Path, number: int, rows_per_group: 
     path = out / f"{number:05d}.parquet"
     groups: list[int] = []
     path.touch(0o600)
-    with path.open("wb") as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+    # With a checksum of each page damage is found where it is read, and costs one row group.
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with path.open("wb") as file, pq.ParquetWriter(file, SCHEMA, **options) as writer:
         while rows:
             writer.write_table(pa.Table.from_pylist(rows, SCHEMA), row_group_size=len(rows))
             groups.append(len(rows))

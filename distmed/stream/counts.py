@@ -175,8 +175,10 @@ _rows = RowGroups()  # of this process: its shards stay open
 
 def count_group(encode: Encode, task: Task) -> list[Block] | str:
     """The blocks of one row group, one an epoch; why it cannot be read, if such are skipped."""
+    # What is to be skipped is skipped whole: a group whose labels alone are damaged would be read without them.
+    columns = [*COLUMNS, "label"] if task.skip else COLUMNS
     try:
-        table = _rows.read(task.manifest, task.shard, task.group, columns=COLUMNS)
+        table = _rows.read(task.manifest, task.shard, task.group, columns=columns)
     except UserError as error:
         if task.skip:
             return error.message

@@ -66,7 +66,8 @@ class RowGroups:
         if key not in self._open:
             while len(self._open) >= OPEN_SHARDS:
                 self._open.popitem(last=False)[1].close()
-            self._open[key] = pq.ParquetFile(_open_stored(place) if stored else Path(place))
+            source = _open_stored(place) if stored else Path(place)
+            self._open[key] = pq.ParquetFile(source, page_checksum_verification=True)
         self._open.move_to_end(key)
         return self._open[key]
 

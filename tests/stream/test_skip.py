@@ -62,6 +62,26 @@ def test_what_cannot_be_read_is_skipped_and_reported(
     assert "10 rows skipped in all" in said[1]
 
 
+@pytest.mark.parametrize("column", ["findings.list.element", "label"])
+def test_a_bit_that_flipped_is_found_wherever_it_is(
+    recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path, column: str
+) -> None:
+    """It need not make a page unreadable: other findings would be trained, or cases without their label."""
+    manifest = write_shards(patients(100), tmp_path / "rows", format="columns", rows_per_group=10)
+    path = manifest.folder / manifest.shards[0].path
+    whole = path.read_bytes()
+    group = pq.ParquetFile(path).metadata.row_group(2)
+    chunk = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == column)
+    first = chunk.dictionary_page_offset or chunk.data_page_offset
+    for place in (0.3, 0.4, 0.9, 0.97):
+        content = bytearray(whole)
+        content[first + int(place * chunk.total_compressed_size)] ^= 4
+        path.write_bytes(content)
+        plan = plan_of(recipe(data=SKIP), manifests=[manifest], cache=tmp_path / f"cache-{place}")
+        assert plan.cases == 90
+        assert any("row group 2 (rows 21 to 30)" in note for note in notes(plan))
+
+
 def test_an_unreadable_row_group_stops_the_run_by_default(
     recipe: RecipeMaker, plan_of: PlanMaker, broken: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
