@@ -63,7 +63,7 @@ class CaseReader:
 
     def _unlimited(self) -> Iterator[Case]:
         if self.source.source.startswith("builtin:"):
-            yield from builtin_patients(self.source)
+            yield from filter(self._in_groups, builtin_patients(self.source))
             return
         format = format_of(self.source)
         if self.task == "classify" and not format.labeled:
@@ -78,10 +78,14 @@ class CaseReader:
             case = _to_case(format, row, place, labeled=format.labeled and self.labels == "required")
             if case is None:
                 self.dropped[format.drops] += 1
-            elif self.source.groups and not _in_range(case.group, self.source.groups):
-                self.dropped["groups"] += 1
-            else:
+            elif self._in_groups(case):
                 yield case
+
+    def _in_groups(self, case: Case) -> bool:
+        if self.source.groups is None or _in_range(case.group, self.source.groups):
+            return True
+        self.dropped["groups"] += 1
+        return False
 
     def _empty(self) -> UserError:
         if not self.dropped:

@@ -43,7 +43,9 @@ def builtin_patients(source: Source) -> Iterator[Case]:
     if source.where or source.columns:
         raise UserError(f"{source.source} has no columns to choose by", "leave `where` and `columns` out")
     part = names[source.source]
-    return patients(part, source.limit or SIZES[part])
+    # Of a range of groups the limit counts what is left of all of them.
+    wanted = max(source.limit or 0, SIZES[part]) if source.groups else source.limit or SIZES[part]
+    return patients(part, wanted)
 
 
 def patients(part: Part, n: int, seed: int = SEED) -> Iterator[Case]:

@@ -21,6 +21,8 @@ def draw_list(label_N: Ints, seed: int, epoch: int) -> Ints:
     and, by Hermite's identity, add up to xN.
     """
     size = len(label_N)
+    if not size:
+        return np.empty(0, dtype=np.int64)
     by_class = np.argsort(label_N, kind="stable")
     classes, starts, counts = np.unique(label_N[by_class], return_index=True, return_counts=True)
     place = permutation(len(classes), "shares", seed)

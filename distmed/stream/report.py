@@ -19,6 +19,10 @@ def notes(plan: StreamPlan) -> list[str]:
     """What a run should say of its data before it starts."""
     name = "data.train" if plan.train else "data.eval"
     lines = [f"{name}: tokens counted at {plan.counted_tokens_per_s:,.0f} tokens/s"]
+    for s, manifest in enumerate(plan.manifests):
+        lines += [
+            f"{name}.{s}: {rows} rows left out: {rule}" for rule, rows in sorted(manifest.dropped.items()) if rows
+        ]
     if not plan.ids_kept:
         lines.append(f"{name}: token ids are not kept, rows are tokenised as they come")
     if plan.dropped or plan.cut:

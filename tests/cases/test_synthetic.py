@@ -11,7 +11,9 @@ import pytest
 from distmed.cases.case import Case
 from distmed.cases.conditions import CONDITIONS
 from distmed.cases.findings import FINDINGS, ONLY, OPPOSITES
+from distmed.cases.read import read_cases
 from distmed.cases.synthetic import patients
+from distmed.recipe import Source
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +117,13 @@ def test_a_linear_floor_finds_them_neither_trivial_nor_hopeless(train: list[Case
     model.fit(words.fit_transform(case.text for case in train), [case.label for case in train])
     predicted = model.predict(words.transform(case.text for case in held_out))
     assert 0.78 < f1_score([case.label for case in held_out], predicted, average="macro") < 0.93
+
+
+def test_a_split_by_groups_parts_the_patients() -> None:
+    train, dev = (
+        {case.id for case in read_cases(Source(source="builtin:patients/train", groups=groups))}
+        for groups in ((0.1, 1.0), (0.0, 0.1))
+    )
+    assert not train & dev and len(train | dev) == 4000
+    assert 300 < len(dev) < 500
+    assert len(list(read_cases(Source(source="builtin:patients/train", groups=(0.0, 0.1), limit=50)))) == 50

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from distmed.prepare.shards import write_shards
 from distmed.recipe import Recipe
 from distmed.stream import counts
 from distmed.stream.build import label_index
+from distmed.stream.report import notes
 from distmed.stream.stream import Stream, StreamPlan
 from tests.stream.conftest import patients
 
@@ -139,11 +141,19 @@ def test_long_cases_are_cut_and_keep_their_summary_token(recipe: RecipeMaker, lo
             assert batch.masked or (last_C == tokenizer.eos_token_id).all()
 
 
-def test_all_cases_too_long_is_an_error(recipe: RecipeMaker, plan_of: PlanMaker) -> None:
-    assert (
-        "all 400 cases"
-        in complaint(lambda: plan_of(recipe("generate", data={"seq_len": 8, "long_cases": "drop"}))).message
-    )
+def test_rows_that_the_reading_left_out_are_told(recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path) -> None:
+    rows = write_shards(patients(20), tmp_path / "rows", format="columns", dropped=lambda: {"where": 250, "groups": 0})
+    said = notes(plan_of(recipe(), manifests=[rows], cache=tmp_path / "cache"))
+    assert "data.train.0: 250 rows left out: where" in said
+    assert not any("groups" in line for line in said)
+
+
+@pytest.mark.parametrize("sampling", ["natural", "balanced"])
+def test_all_cases_too_long_is_an_error(recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path, sampling: str) -> None:
+    asked = recipe(data={"seq_len": 8, "long_cases": "drop", "sampling": sampling})
+    wordy = [replace(case, text="acute pain " * 20) for case in patients(30)]
+    rows = write_shards(wordy, tmp_path / "rows", format="columns")
+    assert "all 30 cases" in complaint(lambda: plan_of(asked, manifests=[rows], cache=tmp_path / "cache")).message
 
 
 def test_cases_without_a_target_are_named(recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path) -> None:
