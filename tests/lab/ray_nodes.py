@@ -55,6 +55,14 @@ class RayCluster:
         """Every Ray process of the host dies at once."""
         host.kill(naming="ray")
 
+    def drain(self, host: Host, seconds: int) -> None:
+        """Ray hears that the host will be taken away in so many seconds, as a cloud tells of a spot machine."""
+        alike = f"n['Alive'] and n['NodeManagerAddress'] == '{host.address}'"
+        node = self._asked(f"next(n['NodeID'] for n in ray.nodes() if {alike})")
+        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the lab"]
+        where = ["--address", self.address, "--node-id", node, "--deadline-remaining-seconds", str(seconds)]
+        self.head.run("ray", "drain-node", *where, *reason, env=self.environment)
+
     def become(self, hosts: list[Host], cpus: int = 1) -> None:
         """Beside the head, exactly `hosts` are nodes: those that were lost join, others leave."""
         running = {host.name for host in self.known if any("raylet" in line for line in host.commands().values())}
@@ -72,10 +80,14 @@ class RayCluster:
 
     def nodes(self) -> int:
         """How many hosts the head counts as alive."""
-        code = "import ray; ray.init(logging_level='ERROR'); print('alive:', sum(n['Alive'] for n in ray.nodes()))"
+        return int(self._asked("sum(n['Alive'] for n in ray.nodes())") or 0)
+
+    def _asked(self, question: str) -> str:
+        """What an expression gives on the head, empty where Ray does not answer."""
+        code = f"import ray; ray.init(logging_level='ERROR'); print('answer:', {question})"
         done = self.head.run("python", "-c", code, env={**self.environment, "RAY_ADDRESS": self.address}, check=False)
-        found = re.search(r"^alive: (\d+)$", done.stdout, re.MULTILINE)  # Ray's own words may stand around it
-        return int(found[1]) if found else 0
+        found = re.search(r"^answer: (\w+)$", done.stdout, re.MULTILINE)  # Ray's own words may stand around it
+        return found[1] if found else ""
 
 
 @contextlib.contextmanager

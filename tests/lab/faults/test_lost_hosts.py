@@ -75,6 +75,26 @@ def test_a_spare_that_is_there_takes_the_place_of_a_lost_host(
 
 
 @full
+def test_a_host_that_is_taken_away_with_notice_costs_no_step(
+    lab: Lab, cluster: RayCluster, straight: dict[int, float], tmp_path: Path
+) -> None:
+    """Nor a restart: the run saves and goes on elsewhere before the host is gone."""
+    cluster.become(lab.hosts[1:4])
+    long = ["train.max_steps=60", "checkpoint.every=50", "--num-workers", "2"]
+    run = start(tmp_path, lab[0], cluster, "noticed", *long)
+    run.wait_for_step(5)
+    host = next(host for host in lab.hosts[1:4] if any("RayTrainWorker" in c for c in host.commands().values()))
+    with measured("a host is taken away with notice, a spare is there", run):
+        cluster.drain(host, 120)
+        run.wait_to_say(f"{host.address} is to be taken away")
+        run.wait_to_say("no step repeated")
+        cluster.lose(host)
+    output = finish(run)
+    assert "restart" not in output
+    same(run, straight, 60)
+
+
+@full
 def test_the_network_is_cut_for_ten_seconds(
     lab: Lab, cluster: RayCluster, straight: dict[int, float], tmp_path: Path
 ) -> None:
