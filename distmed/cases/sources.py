@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import json
 import os
 import posixpath
@@ -156,7 +157,9 @@ class _Files:
         number = 0
         try:
             with self.fs.open(path, "rb", compression="infer") as stream:
-                for number, line in enumerate(stream, start=1):
+                # zstandard's reader has no lines of its own.
+                lines = io.BufferedReader(stream) if path.lower().endswith(".zst") else stream
+                for number, line in enumerate(lines, start=1):
                     try:
                         yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
                     except UnicodeDecodeError:

@@ -82,6 +82,13 @@ def test_folders_and_globs_are_read_in_order_of_names(tmp_path: Path) -> None:
     assert rows(f"{tmp_path}/*.jsonl") == ROWS[:1]
 
 
+def test_zstandard_is_read_line_by_line(tmp_path: Path) -> None:
+    import zstandard
+
+    (tmp_path / "x.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress(as_jsonl(ROWS).encode()))
+    assert rows(tmp_path / "x.jsonl.zst") == ROWS
+
+
 def test_a_glob_misses_no_file_whose_name_ends_where_its_star_begins(tmp_path: Path) -> None:
     import fsspec
 
