@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 
 FOR_EVER_S = 10.0**9
-# How soon Ray Train asks workers for a sign of life, and how long it believes in hosts that are gone (its own: 2 and 60 s).
-RAY_TRAIN = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "12"}
+RAY_TRAIN = {
+    # How soon it asks workers for a sign of life, and how long it believes in hosts that are gone (its own: 2 and 60 s).
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "12",
+    # The driver looks itself at hosts that are to be taken away: one process less at each start of the workers.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
 
 
 def fit(
