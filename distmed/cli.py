@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from distmed import __version__, shipped
+from distmed import __version__
 from distmed.errors import UserError
 from distmed.refusals import refusal
 
@@ -49,7 +49,7 @@ def train(
 ) -> None:
     """Fine-tune a model. Without a recipe: with that of the run to resume, or else the built-in smoke run."""
     from distmed.recipe_file import load_recipe
-    from distmed.train.driver import run, run_folder
+    from distmed.train.driver import run, unnamed_recipe
 
     words = arguments or []
     path = Path(words[0]) if words and "=" not in words[0] else None
@@ -58,10 +58,7 @@ def train(
         overrides = [*overrides, f"cluster.num_workers={num_workers}"]
     if name is not None:
         overrides = [*overrides, f"name={name}"]
-    if path is None:
-        names = ["smoke", *(word.removeprefix("name=") for word in overrides if word.startswith("name="))]
-        earlier = run_folder(names[-1]).recipe
-        path = earlier if resume and earlier.is_file() else shipped.folder("recipes") / "smoke.yaml"
+    path = path or unnamed_recipe(overrides, resume=resume)
     raise typer.Exit(run(load_recipe(path, overrides), resume=resume, verbose=verbose, force=force))
 
 

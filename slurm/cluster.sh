@@ -18,7 +18,11 @@ phase() { printf '%(%Y-%m-%dT%H:%M:%S%z)T distmed: %s\n' -1 "$*"; }
 enter() { ${DISTMED_ENTER:-} "$@"; }
 
 allocated_workers() {
-    if [[ ${SLURM_GPUS_ON_NODE:-0} -gt 0 ]]; then
+    local asked=${SLURM_GPUS:-}
+    asked=${asked##*:}
+    if [[ $asked =~ ^[0-9]+$ ]]; then # of all nodes, which may have different numbers
+        echo "$asked"
+    elif [[ ${SLURM_GPUS_ON_NODE:-0} -gt 0 ]]; then
         echo $((SLURM_GPUS_ON_NODE * SLURM_JOB_NUM_NODES))
     else
         echo "${SLURM_NTASKS:-$SLURM_JOB_NUM_NODES}"
@@ -27,8 +31,7 @@ allocated_workers() {
 
 on_cluster() {
     trap _finish EXIT
-    trap '_stop USR1' USR1
-    trap '_stop TERM' TERM INT
+    before=$(_progress)
     _start_cluster
     _run_driver "$@"
 }
@@ -36,19 +39,26 @@ on_cluster() {
 # ---------------------------------------------------------------------------------------------------- the cluster
 
 _start_cluster() {
-    local node
+    local node number=0
     mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
     # Nothing of it is shared with another job of this user on this node: the folder is this job's, ports are free ones.
     temp=/tmp/distmed-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}
+    # Nobody else's folder: the address of the cluster is read from it.
+    if ! mkdir -m 700 "$temp"; then
+        phase "$temp is there already, and not of this job"
+        exit 1
+    fi
     RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN DISTMED_TEMP=$temp DISTMED_SLURM=$here DISTMED_LOG=$log
-    bash "$here/node.sh" head &
+    bash "$here/node.sh" head 0 &
     head=$!
     _until_head
     phase "head up on ${nodes[0]} at $RAY_ADDRESS"
     for node in "${nodes[@]:1}"; do
         # A step of its own for each node: the loss of one does not end the others.
-        srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --mem=0 bash "$here/node.sh" worker >>"$log" 2>&1 &
+        # With what is exported here, whatever sbatch was told to export.
+        srun --export=ALL --overlap --nodes=1 --ntasks=1 --nodelist="$node" --mem=0 \
+            bash "$here/node.sh" worker $((++number)) >>"$log" 2>&1 &
         steps+=($!)
     done
     if ! enter python -m distmed.cluster.wait "${DISTMED_CLUSTER_WAIT_S:-300}" "${nodes[@]}"; then
@@ -134,7 +144,10 @@ _stop() {
     [[ -z $signaled ]] || return 0
     signaled=$1
     phase "got $1: save at the next step, then end"
-    [[ -n $driver ]] || exit 130
+    if [[ -z $driver ]]; then
+        phase "nothing has begun yet"
+        exit 130
+    fi
     kill -USR1 "$driver" 2>/dev/null
 }
 
@@ -155,18 +168,30 @@ _finish() {
 _wants_requeue() {
     [[ $1 -ne 0 && $1 -ne 2 && $signaled != TERM ]] || return 1
     [[ $signaled == USR1 || -n $broken ]] || return 1
+    if [[ $signaled == USR1 && -n $progress && $before == "$(_progress)" ]]; then
+        phase "not requeued: nothing was done before the notice, so it would be again; ask for more time"
+        return 1
+    fi
     if ((${SLURM_RESTART_COUNT:-0} >= ${DISTMED_MAX_REQUEUES:-50})); then
         phase "not requeued: it was ${SLURM_RESTART_COUNT} times (DISTMED_MAX_REQUEUES)"
         return 1
     fi
 }
 
+# What the work has written down so far; `progress` is the file it does so in, if it is one file.
+_progress() { [[ -z $progress ]] || cksum "$progress" 2>/dev/null; }
+
 here=$(cd "$(dirname "$original")" && pwd)
-signaled="" broken="" driver="" head="" nodes=() steps=()
+signaled="" broken="" driver="" head="" progress="" before="" nodes=() steps=()
+trap '_stop USR1' USR1
+trap '_stop TERM' TERM INT
 # One task of an array has the array's number, which stands for all of its tasks.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 log=$(scontrol show job "$job" | sed -n 's/^ *StdOut=//p' | head -n 1).ray
 export PYTHONUNBUFFERED=1
+# What others wrote, such as conda's `activate`, may ask for variables that are not set.
+set +u
 # shellcheck disable=SC1090
 [[ -z ${DISTMED_SETUP:-} ]] || source "$DISTMED_SETUP"
+set -u

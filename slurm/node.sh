@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
-# Ray on one node of the allocation: `node.sh head` or `node.sh worker` (see cluster.sh).
+# Ray on one node of the allocation, the NUMBERth of it: `node.sh head NUMBER` or `node.sh worker NUMBER` (see cluster.sh).
 # USR1 ends it. TERM does not: scancel sends that to every process at once, and the driver needs the cluster to save.
 set -euo pipefail
 trap '' TERM INT
 exec >>"$DISTMED_LOG" 2>&1
+# What others wrote may ask for variables that are not set, and end with a status.
+set +eu
 [[ -z ${DISTMED_SETUP:-} ]] || source "$DISTMED_SETUP"
+set -eu
 source "$DISTMED_SLURM/interface.sh"
 
 umask 077
-temp=$DISTMED_TEMP/${SLURMD_NODENAME:-node}
+# Short, since Ray's sockets lie below it and their paths may have 107 characters; a number, since nodes may share /tmp.
+temp=$DISTMED_TEMP/$2
 mkdir -p "$temp"
+[[ -O $DISTMED_TEMP ]] || exit 1
 # Slurm tells GPUs, CPUs and memory of this step; memory is in MiB, and 0 stands for all of the node.
 resources=(--num-cpus="${SLURM_CPUS_ON_NODE:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
 memory=${SLURM_MEM_PER_NODE:-$((${SLURM_MEM_PER_CPU:-0} * ${SLURM_CPUS_ON_NODE:-1}))}
@@ -38,9 +43,9 @@ end() {
     kill -KILL $(family "$ray") 2>/dev/null || true
     rm -rf "$temp"
     rmdir "$DISTMED_TEMP" 2>/dev/null || true
-    exit 0
 }
-trap end USR1
+trap end EXIT
+trap 'exit 0' USR1
 
 if [[ $1 == head ]]; then
     until [[ -s $temp/ray_current_cluster ]]; do

@@ -14,12 +14,16 @@
 #SBATCH --no-kill
 set -uo pipefail
 # Slurm runs a copy of this file from its spool; the original says where cluster.sh lies.
-original=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1)
-source "$(dirname "$original")/cluster.sh"
+command=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=//p' | head -n 1)
+original=${command%"${*:+ $*}"}
+[[ -e $original ]] || original=${command%% *}
+source "$(dirname "$original")/cluster.sh" || exit
 
 arguments=("${@//%a/${SLURM_ARRAY_TASK_ID:-0}}")
 facts=$(enter python -m distmed.cluster.launch "${arguments[@]}") || exit
-read -r name workers folder <<<"$facts"
+# A container may say something of its own first.
+read -r name workers folder <<<"$(tail -n 1 <<<"$facts")"
+progress=$folder/metrics.jsonl
 [[ $workers != - ]] || arguments+=(--num-workers "$(allocated_workers)")
 # A run that is there was begun by this job before it was requeued, or by one that a person wants to go on with.
 [[ ! -e $folder/recipe.yaml ]] || arguments+=(--resume)

@@ -11,12 +11,15 @@
 #SBATCH --requeue
 #SBATCH --no-kill
 set -uo pipefail
-original=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1)
-source "$(dirname "$original")/cluster.sh"
+command=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=//p' | head -n 1)
+original=${command%"${*:+ $*}"}
+[[ -e $original ]] || original=${command%% *}
+source "$(dirname "$original")/cluster.sh" || exit
 
 arguments=("${@//%a/${SLURM_ARRAY_TASK_ID:-0}}")
 facts=$(enter python -m distmed.cluster.launch "${arguments[@]}") || exit
-read -r name _ folder <<<"$facts"
+read -r name _ folder <<<"$(tail -n 1 <<<"$facts")"
+progress=$folder/search.jsonl
 # A search that is there was begun by this job before it was requeued, or by one that a person wants to go on with.
 [[ ! -e $folder/recipe.yaml ]] || arguments+=(--resume)
 phase "search $name on $SLURM_JOB_NUM_NODES nodes"

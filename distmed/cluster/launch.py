@@ -9,10 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from distmed import shipped
 from distmed.errors import UserError
 from distmed.recipe_file import load_recipe
-from distmed.train.driver import run_folder
+from distmed.train.driver import run_folder, unnamed_recipe
 
 OPTIONS = {"--name": "name", "--num-workers": "cluster.num_workers", "--num-trials": "tune.trials"}
 FLAGS = {"--resume", "--verbose", "--force"}
@@ -29,10 +28,9 @@ def facts(arguments: list[str]) -> str:
             said.append(f"{OPTIONS[option]}={value if equals else next(words, '')}")
         else:
             given.append(word)
-    path = shipped.folder("recipes") / "smoke.yaml"
-    if given and "=" not in given[0]:
-        path = Path(given.pop(0))
+    path = Path(given.pop(0)) if given and "=" not in given[0] else None
     overrides = [*given, *said]
+    path = path or unnamed_recipe(overrides, resume="--resume" in arguments)
     recipe = load_recipe(path, overrides)
     workers = "set" if "num_workers" in recipe.cluster.model_fields_set else "-"
     return f"{recipe.name} {workers} {run_folder(recipe.name).path}"

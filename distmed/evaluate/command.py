@@ -32,6 +32,7 @@ from distmed.evaluate.progress import Progress
 from distmed.evaluate.reading import Asked, Read, how_asked, read_source
 from distmed.evaluate.report import write_report
 from distmed.recipe import Cluster
+from distmed.signals import StopSignals
 
 DONE, INTERRUPTED = 0, 130
 WORK, LOG = "parts", "log.txt"
@@ -75,10 +76,11 @@ def evaluate(request: Request, *, verbose: bool = False) -> int:
         (out / LOG).touch(0o600)
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}", "name another --out") from error
-    with Chatter(out / LOG, show=verbose) as chatter, ExitStack() as stack:
+    with StopSignals() as signals, Chatter(out / LOG, show=verbose) as chatter, ExitStack() as stack:
+        signals.hang_up = chatter.hang_up
         progress = Progress(chatter.terminal)
         try:
-            _evaluate(request, progress, stack)
+            _evaluate(request, progress, stack, signals)
         except KeyboardInterrupt:
             progress.note("interrupted: the same command goes on from the cases that were scored")
             return INTERRUPTED
@@ -90,7 +92,7 @@ def evaluate(request: Request, *, verbose: bool = False) -> int:
     return DONE
 
 
-def _evaluate(request: Request, progress: Progress, stack: ExitStack) -> None:
+def _evaluate(request: Request, progress: Progress, stack: ExitStack, signals: StopSignals) -> None:
     out, work = request.out, request.out / WORK
 
     # ------------------------------------------------------------------ open
@@ -105,6 +107,7 @@ def _evaluate(request: Request, progress: Progress, stack: ExitStack) -> None:
 
     # ------------------------------------------------------------------ score
     stack.enter_context(session.connected())
+    signals.take()
     session.wait_for_room(Cluster(num_workers=request.num_workers))
     shots = read["train"].cases if "train" in read and asked.mode == "choice" else []
     pool_of = partial(Pool, work=work, workers=request.num_workers, progress=progress, shots=shots)

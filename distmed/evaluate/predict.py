@@ -21,6 +21,7 @@ from distmed.errors import UserError, one_of
 from distmed.evaluate.loading import Opened, open_model
 from distmed.evaluate.pool import Pool
 from distmed.evaluate.progress import Progress
+from distmed.signals import StopSignals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,10 +58,11 @@ def predict(
         work.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {out.parent}: {error.strerror}", "name another --out") from error
-    with Chatter(work / LOG, show=verbose) as chatter, ExitStack() as stack:
+    with StopSignals() as signals, Chatter(work / LOG, show=verbose) as chatter, ExitStack() as stack:
+        signals.hang_up = chatter.hang_up
         progress = Progress(chatter.terminal)
         try:
-            _predict(model, data, out, format, calibration, workers, work, progress, stack)
+            _predict(model, data, out, format, calibration, workers, work, progress, stack, signals)
         except KeyboardInterrupt:
             progress.note("interrupted: the same command goes on from the cases that were scored")
             return INTERRUPTED
@@ -82,6 +84,7 @@ def _predict(
     work: Path,
     progress: Progress,
     stack: ExitStack,
+    signals: StopSignals,
 ) -> None:
     from distmed import session
     from distmed.recipe import Cluster
@@ -92,6 +95,7 @@ def _predict(
         opened = _over_evaluated(opened, learned)
     cases, dropped = _cases(data, format)
     stack.enter_context(session.connected())
+    signals.take()
     session.wait_for_room(Cluster(num_workers=workers))
     pool = stack.enter_context(Pool(opened, work, workers=workers, progress=progress))
     _write(out, rows(cases, pool.score(cases, "diagnosing"), opened, learned))

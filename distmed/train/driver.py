@@ -13,15 +13,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distmed import session
+from distmed import session, shipped
 from distmed.chatter import Chatter
 from distmed.errors import UserError
 from distmed.recipe import Recipe
 from distmed.refusals import refusal
 from distmed.rundir import RunDir
+from distmed.signals import StopSignals
 from distmed.train.lock import RunLock, held, is_alive, read_owner
 from distmed.train.progress import Progress
-from distmed.train.signals import StopSignals
 from distmed.train.watch import Watch
 
 if TYPE_CHECKING:
@@ -33,6 +33,13 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 def run_folder(name: str) -> RunDir:
     """Below DISTMED_RUNS, or in `runs` where distmed is started; a Ray job starts in a folder that goes with it."""
     return RunDir(Path(os.environ.get("DISTMED_RUNS", "runs")) / name)
+
+
+def unnamed_recipe(overrides: list[str], *, resume: bool) -> Path:
+    """Where no recipe is named: that of the run to resume, or else the built-in smoke run."""
+    names = ["smoke", *(word.removeprefix("name=") for word in overrides if word.startswith("name="))]
+    earlier = run_folder(names[-1]).recipe
+    return earlier if resume and earlier.is_file() else shipped.folder("recipes") / "smoke.yaml"
 
 
 def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False, force: bool = False) -> int:

@@ -17,10 +17,10 @@ from distmed.chatter import Chatter
 from distmed.errors import UserError
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
+from distmed.signals import StopSignals
 from distmed.train.driver import DONE, FAILED, INTERRUPTED, run_folder
 from distmed.train.lock import RunLock
 from distmed.train.progress import Progress
-from distmed.train.signals import StopSignals
 from distmed.tune.checks import check_resume, check_search, metric_of, mode_of
 from distmed.tune.display import Display
 from distmed.tune.space import Space, tune_of
@@ -68,7 +68,7 @@ def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
             lock = stack.enter_context(RunLock(run_dir.lock, run_dir.name))
             if lock.note:
                 progress.note(lock.note)
-            search, job = _prepare(space, run_dir, metric, mode, progress, stack)
+            search, job = _prepare(space, run_dir, metric, mode, progress, stack, signals)
         except BaseException:
             if made:
                 shutil.rmtree(run_dir.path, ignore_errors=True)
@@ -77,7 +77,7 @@ def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
 
 
 def _prepare(
-    space: Space, run_dir: RunDir, metric: str, mode: str, progress: Progress, stack: ExitStack
+    space: Space, run_dir: RunDir, metric: str, mode: str, progress: Progress, stack: ExitStack, signals: StopSignals
 ) -> tuple[Search, Job]:
     """Read the data and count the tokens once, for all trials; the job is that of the recipe's own setting."""
     from distmed.train.driver import _tracking_environment
@@ -89,6 +89,7 @@ def _prepare(
     recipe, tune = space.recipe, tune_of(space.recipe)
     os.environ.update(RAY_TUNE)
     stack.enter_context(session.connected())
+    signals.take()
     at_once, hosts = _room(recipe, tune.concurrency)
     # A trial has a fixed size: the most workers of a range.
     cluster = recipe.cluster.model_copy(update={"num_workers": recipe.cluster.most})

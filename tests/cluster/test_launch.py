@@ -37,6 +37,19 @@ def test_the_name_of_a_run_and_whether_it_says_how_many_workers(
     assert facts(arguments) == f"{name} {workers} {tmp_path}/runs/{name}"
 
 
+def test_a_run_that_goes_on_without_a_recipe_is_asked_by_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its range of workers would become a fixed number otherwise."""
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "first"
+    run.mkdir(parents=True)
+    smoke = (ROOT / "recipes" / "smoke.yaml").read_text()
+    (run / "recipe.yaml").write_text(f"{smoke}\ncluster: {{num_workers: [2, 8]}}\n")
+    assert facts(["--name", "first", "--resume"]) == f"first set {run}"
+    assert facts(["--name", "first"]) == f"first - {run}"
+
+
 def test_runs_go_to_a_shared_folder_where_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTMED_RUNS", "/shared/runs")
     assert facts(["name=a"]).endswith(" /shared/runs/a")

@@ -154,8 +154,11 @@ def test_a_node_that_does_not_come_is_named(slurm: Slurm, submit: Callable[..., 
     nothing_left(slurm)
 
 
-def test_a_mistake_in_the_recipe_is_told_before_a_cluster_starts(slurm: Slurm, submit: Callable[..., Job]) -> None:
-    job = submit("train.max_stepz=3", nodes=1)
+def test_a_mistake_in_the_recipe_is_told_before_a_cluster_starts(slurm: Slurm, tmp_path: Path) -> None:
+    """From a checkout whose path has a space, with words that have some, too."""
+    (tmp_path / "my project").symlink_to(ROOT)
+    script = tmp_path / "my project" / "slurm" / "train.sh"
+    job = slurm.submit(tmp_path, "--nodes=1", str(script), "train.max_stepz=3", "tracking.group=a b")
     assert (job.wait_for_end(60), job.exit_status) == ("FAILED", 2)
     assert "unknown recipe key: train.max_stepz" in job.log
     assert "head up" not in job.log

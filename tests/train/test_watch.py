@@ -13,9 +13,9 @@ import pytest
 
 from distmed.errors import UserError
 from distmed.recipe import Cluster
+from distmed.signals import StopSignals
 from distmed.train import driver, stall, watch
 from distmed.train.logbook import STOP_ASKED_EVERY_S, StopWish, _cause
-from distmed.train.signals import StopSignals
 from distmed.train.stall import Place
 from distmed.train.watch import Watch
 

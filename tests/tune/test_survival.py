@@ -93,7 +93,7 @@ def test_a_signal_saves_a_stop_gives_its_place_to_the_next_a_death_is_told_and_a
     run = door.folder / "runs" / "small"
     process = door.start(values, "tune.trials=1")
     wait_for(run, process, 0, "evaluation")
-    process.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.SIGTERM)
     finished(process, status=130)
     gone()
     trial = Record(run / "search.jsonl").trials[0]
