@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from distmed.errors import UserError, first_line
 from distmed.recipe import Cluster
@@ -147,18 +147,36 @@ def wait_for_room(cluster: Cluster) -> None:
 
     What is held by others has a few seconds in any case: a run that has just ended may still give back what it held.
     """
-    kind = "GPU and a CPU" if on_gpu() else "CPU"
+    gpu = on_gpu()
+    kind = "GPU and a CPU" if gpu else "CPU"
     began = time.monotonic()
-    while True:
-        there = sum(places())
-        free = min(there, free_places())
-        if free >= cluster.least:
-            return
-        patience_s = max(cluster.wait_s, HANDED_BACK_S) if there >= cluster.least else cluster.wait_s
-        if time.monotonic() >= began + patience_s:
-            held = f", {there - free} of them held by others" if there > free else ""
-            raise UserError(
-                f"{cluster.least} workers want a {kind} each, the cluster has {there}{held} (waited {patience_s:g} s)",
-                f"lower --num-workers to {max(free, 1)}, add hosts, or raise cluster.wait_s",
-            )
-        time.sleep(min(1.0, max(0.0, began + patience_s - time.monotonic())))
+    with ExitStack() as stack:
+        wanted = False
+        while True:
+            there = sum(places())
+            free = min(there, free_places())
+            if free >= cluster.least:
+                return
+            patience_s = max(cluster.wait_s, HANDED_BACK_S) if there >= cluster.least else cluster.wait_s
+            if time.monotonic() >= began + patience_s:
+                held = f", {there - free} of them held by others" if there > free else ""
+                raise UserError(
+                    f"{cluster.least} workers want a {kind} each, the cluster has {there}{held} (waited {patience_s:g} s)",
+                    f"lower --num-workers to {max(free, 1)}, add hosts, or raise cluster.wait_s",
+                )
+            if not wanted:
+                stack.enter_context(_wanted(cluster.least, gpu=gpu))
+                wanted = True
+            time.sleep(min(1.0, max(0.0, began + patience_s - time.monotonic())))
+
+
+@contextmanager
+def _wanted(workers: int, *, gpu: bool) -> Iterator[None]:
+    """While this lasts a cluster that can grow by itself is asked for so much room; nobody else would tell it before a run."""
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=[{"CPU": 1, "GPU": 1} if gpu else {"CPU": 1}] * workers)
+    try:
+        yield
+    finally:
+        request_resources(bundles=[])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -85,7 +86,7 @@ def documents(name: str) -> list[dict[str, Any]]:
 
 
 def clusters() -> list[dict[str, Any]]:
-    return [documents("raycluster.yaml")[1]["spec"], documents("rayjob.yaml")[0]["spec"]["rayClusterSpec"]]
+    return [documents("raycluster.yaml")[0]["spec"], documents("rayjob.yaml")[0]["spec"]["rayClusterSpec"]]
 
 
 def test_a_job_has_the_cluster_that_the_page_describes() -> None:
@@ -113,7 +114,7 @@ def templates(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield group["template"]
 
 
-@pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml"])
+@pytest.mark.parametrize("name", ["shared.yaml", "raycluster.yaml", "rayjob.yaml"])
 def test_the_manifests_are_valid_by_the_published_schemas(name: str) -> None:
     for document in documents(name):
         check(document)
@@ -141,9 +142,7 @@ def test_the_head_works_not_and_workers_ask_for_what_they_limit() -> None:
 
 
 def test_all_pods_share_a_volume_and_have_shared_memory() -> None:
-    claims = {
-        each["metadata"]["name"] for each in documents("raycluster.yaml") if each["kind"] == "PersistentVolumeClaim"
-    }
+    claims = {each["metadata"]["name"] for each in documents("shared.yaml") if each["kind"] == "PersistentVolumeClaim"}
     for spec in clusters():
         for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
             pod = group["template"]["spec"]
@@ -159,3 +158,17 @@ def test_no_secret_stands_in_a_manifest() -> None:
         for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
             names = {each["name"] for each in group["template"]["spec"]["containers"][0]["env"]}
             assert not [name for name in names if "KEY" in name or "TOKEN" in name]
+
+
+def test_the_file_for_a_cloud_is_valid_by_rays_schema_and_its_head_can_start() -> None:
+    import jsonschema
+    import ray
+
+    cluster = yaml.safe_load((KUBERAY.parent / "cluster.yaml").read_text())
+    jsonschema.validate(cluster, json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text()))
+    shared = " ".join(cluster["docker"]["run_options"])
+    # Ray itself says --net=host, and Docker takes it once; a host without a GPU cannot give one to its container.
+    assert "--net" not in shared and "--gpus" not in shared
+    for commands in (cluster["head_start_ray_commands"], cluster["worker_start_ray_commands"]):
+        assert "RAY_AUTH_MODE=token ray start" in commands[-1]
+    assert "~/.ray/auth_token" in cluster["file_mounts"]

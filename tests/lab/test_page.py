@@ -61,7 +61,17 @@ def test_the_page_on_slurm(lab: Lab, tmp_path: Path) -> None:
         ).stdout
         job = Job(slurm, int(said.split()[-1]), tmp_path)
         assert job.wait_for_end(1200) == "COMPLETED", job.log
-    assert steps(tmp_path, "first") > 0
+        assert steps(tmp_path, "first") > 0
+        evaluation = (
+            commands("Slurm")[4].replace("runs/first", f"{tmp_path}/first").replace("evidence", f"{tmp_path}/out")
+        )
+        said = subprocess.run(
+            ["bash", "-c", evaluation.replace("dev.jsonl", "builtin:patients/eval")],
+            env=variables, cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        job = Job(slurm, int(said.split()[-1]), tmp_path)
+        assert job.wait_for_end(1200) == "COMPLETED", job.log
+    assert (tmp_path / "out" / "metrics.json").is_file()
 
 
 @full

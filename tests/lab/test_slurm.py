@@ -81,6 +81,16 @@ def test_a_signal_saves_requeues_and_resumes(slurm: Slurm, submit: Callable[...,
     nothing_left(slurm)
 
 
+def test_a_notice_before_anything_is_done_requeues_nothing(slurm: Slurm, submit: Callable[..., Job]) -> None:
+    """Where the time limit leaves no room for a step, the next attempt would come no further."""
+    job = submit("name=hurried", ENDLESS, nodes=1)
+    job.wait_for("head up on n", 300)
+    job.signal("USR1")
+    assert job.wait_for_end(120) == "FAILED"
+    assert "not requeued: nothing was done before the notice" in job.log
+    nothing_left(slurm)
+
+
 def test_a_task_of_an_array_ends_its_own_steps_and_requeues_itself_alone(slurm: Slurm, tmp_path: Path) -> None:
     """One of an array's tasks has the number that stands for all of them; here its time runs out while the other works."""
     script = tmp_path / "array.sh"

@@ -36,13 +36,15 @@ def test_the_wait_for_workers_is_as_long_as_asked() -> None:
 
 
 @pytest.mark.usefixtures("ray_address")
-def test_a_host_that_comes_while_waited_for_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-
+def test_a_host_that_comes_while_waited_for_is_asked_for_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
     sizes: Iterator[int] = iter([1, 1, 7])
+    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda bundles: asked.append(bundles))
     monkeypatch.setattr(session, "places", lambda: [next(sizes)])
     monkeypatch.setattr(session, "free_places", lambda: 7)
     session.wait_for_room(Cluster(num_workers=7, wait_s=60))
     assert next(sizes, None) is None, "it was looked until the host had come"
+    assert asked == [[{"CPU": 1}] * 7, []], "a cluster that grows by itself hears of it, and that it is over"
 
 
 class Other:
