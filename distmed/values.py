@@ -6,7 +6,7 @@ YAML 1.1 reads the code 012 as 10, the time 12:30 as 750 and the answer no as fa
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -17,12 +17,13 @@ _ANEW = {
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, form) for tag, form in resolvers if tag not in _ANEW]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    pass
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag not in _ANEW]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 for _tag, _form in _ANEW.items():
     _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_form.pattern})$"), list("tTfF-+0123456789"))
 
