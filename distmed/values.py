@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 _ANEW = {
-    "tag:yaml.org,2002:bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
-    "tag:yaml.org,2002:int": re.compile(r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F]+"),
+    "tag:yaml.org,2002:bool": r"true|True|TRUE|false|False|FALSE",
+    "tag:yaml.org,2002:int": r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F]+",
 }
 
 
@@ -25,7 +25,7 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 for _tag, _form in _ANEW.items():
-    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_form.pattern})$"), list("tTfF-+0123456789"))
+    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_form})$"), list("tTfF-+0123456789"))
 
 
 def parse(text: str) -> Any:

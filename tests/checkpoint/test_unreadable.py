@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,20 +16,23 @@ from distmed.errors import UserError
 from . import make
 
 
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group of one rank."""
+def group(gather: Callable[[Any], list[Any]]) -> Any:
+    """A group in which this is the first rank; `gather` says what all have where this one has some object."""
 
     def all_gather_object(found: list[Any], mine: Any) -> None:
-        found[:] = [mine]
+        found[:] = gather(mine)
 
-    group = SimpleNamespace(
+    return SimpleNamespace(
         get_rank=lambda: 0,
-        get_world_size=lambda: 1,
+        get_world_size=lambda: len(gather(None)),
         all_gather_object=all_gather_object,
         broadcast_object_list=lambda objects, src: None,
     )
-    monkeypatch.setattr(loading, "dist", group)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "dist", group(lambda mine: [mine]))
 
 
 @pytest.mark.parametrize(
@@ -65,17 +69,11 @@ def test_a_host_without_the_mount_is_no_damage_either(
     make.write(tmp_path / "seen", 10)
     here = tmp_path / ("nowhere" if blind == "this rank" else "seen")
 
-    def all_gather_object(found: list[Any], mine: Any) -> None:
+    def gather(mine: Any) -> list[Any]:
         sees = mine if mine is None or not isinstance(mine[1], bool) else ("other", blind == "this rank")
-        found[:] = [mine, sees]
+        return [mine, sees]
 
-    group = SimpleNamespace(
-        get_rank=lambda: 0,
-        get_world_size=lambda: 2,
-        all_gather_object=all_gather_object,
-        broadcast_object_list=lambda objects, src: None,
-    )
-    monkeypatch.setattr(loading, "dist", group)
+    monkeypatch.setattr(loading, "dist", group(gather))
     engine: Any = None
     with pytest.raises(UserError, match=r"sees no checkpoint in .*, where other hosts see some") as refused:
         loading.load_newest(engine, here)
