@@ -24,6 +24,8 @@ LOOK_S = 5.0
 SETTLE_S = 30.0
 # Workers that do not start, although there is room for them, are spoken of then.
 SAY_NO_WORKER_S = 60.0
+# A start takes longer than a step: libraries are read, maybe from a busy share. A short time for steps does not shorten this.
+START_S = 300.0
 # A run that ended to grow and came back no larger tries again then.
 IN_VAIN_S = 300.0
 
@@ -200,7 +202,7 @@ class Watch:
             self.progress.note(
                 f"no worker for {alone_s:.0f} s: {min(room, session.free_places())} of {room} places are held by nobody"
             )
-        limit_s = max(self.cluster.wait_s, self.cluster.stall_timeout_s)
+        limit_s = max(self.cluster.wait_s, self.cluster.stall_timeout_s, START_S)
         if alone_s > limit_s and self.fatal is None:
             self._give_up(
                 f"no worker has started for {alone_s:.0f} s",
