@@ -73,7 +73,7 @@ def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
             if made:
                 shutil.rmtree(run_dir.path, ignore_errors=True)
             raise
-        return _run(search, job, Display(chatter.terminal, search, job.total_steps), progress, signals)
+        return _run(search, job, Display(chatter.terminal, search, job.total_steps), progress, signals, lock)
 
 
 def _prepare(
@@ -120,8 +120,8 @@ def _room(recipe: Recipe, wanted: int | None) -> tuple[int, int]:
     return min(fit, wanted or fit), max(1, sum(place > 0 for place in places))
 
 
-def _run(search: Search, job: Job, display: Display, progress: Progress, signals: StopSignals) -> int:
-    error = _watch(search, display, signals)
+def _run(search: Search, job: Job, display: Display, progress: Progress, signals: StopSignals, lock: RunLock) -> int:
+    error = _watch(search, display, signals, lock)
     if error is not None and not search.closed:
         raise error
     from distmed.tune.table import write_tables
@@ -152,7 +152,7 @@ def _nothing(search: Search, display: Display) -> int:
     return FAILED
 
 
-def _watch(search: Search, display: Display, signals: StopSignals) -> Exception | None:
+def _watch(search: Search, display: Display, signals: StopSignals, lock: RunLock) -> Exception | None:
     """Run Ray Tune in a thread of its own, so that this one is free for signals, budgets and the table."""
     failed: list[Exception] = []
 
@@ -175,6 +175,8 @@ def _watch(search: Search, display: Display, signals: StopSignals) -> Exception 
             thread.start()
             while thread.is_alive():
                 thread.join(LOOK_EVERY_S)
+                if lock.lost:
+                    raise lock.taken()
                 if signals.asked:
                     if not told:
                         told = True

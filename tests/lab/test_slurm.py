@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import secrets
 from tests.lab import slurm as lab_slurm
 from tests.lab.hosts import ROOT, Lab, wait_until
 from tests.lab.runs import ENDLESS, RECIPE
@@ -60,8 +61,13 @@ def test_srun_reaches_both_nodes(slurm: Slurm) -> None:
 
 
 def test_a_signal_saves_requeues_and_resumes(slurm: Slurm, submit: Callable[..., Job], tmp_path: Path) -> None:
-    job = submit("name=requeued", "train.max_steps=14")
+    job = submit("name=requeued", "train.max_steps=14", **secrets.PLANTED)
     job.wait_for("step 4/14", 900)
+    assert secrets.reach_a_worker(slurm.hosts)
+    assert secrets.shown_by_commands(slurm.hosts) == []
+    of_ray = [path for path in Path(f"/tmp/distmed-{job.number}-0").rglob("*") if path.is_file()]
+    assert "raylet.out" in {path.name for path in of_ray}
+    assert secrets.held_by_files(of_ray) == []
     job.signal("USR1")
     job.wait_for("requeued: goes on", 90)
     saved = max(steps_of(tmp_path, "requeued"))
@@ -79,6 +85,9 @@ def test_a_signal_saves_requeues_and_resumes(slurm: Slurm, submit: Callable[...,
     ):
         assert phase in job.log
     nothing_left(slurm)
+    of_job = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"recipe.yaml", "environment.json", "log.txt"} <= {path.name for path in of_job}
+    assert secrets.held_by_files(of_job) == []
 
 
 def test_a_notice_before_anything_is_done_requeues_nothing(slurm: Slurm, submit: Callable[..., Job]) -> None:

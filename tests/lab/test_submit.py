@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import secrets
 from tests.lab.hosts import ROOT, Lab, wait_until
 from tests.lab.ray_nodes import DASHBOARD, RayCluster, ray_on
 from tests.lab.runs import RECIPE
 
 SUBMIT = str(ROOT / "launch" / "submit.sh")
-SECRET = "planted-3141592653"
 
 
 @pytest.fixture(scope="module")
 def cluster(lab: Lab) -> Iterator[RayCluster]:
-    with ray_on(lab.folder, lab.hosts[:2], cpus=1, dashboard=True, WANDB_API_KEY=SECRET) as started:
+    with ray_on(lab.folder, lab.hosts[:2], cpus=1, dashboard=True, **secrets.PLANTED) as started:
         yield started
 
 
@@ -54,10 +54,8 @@ def test_a_job_is_called_as_its_run_and_stops_with_a_checkpoint(lab: Lab, submit
     assert "ships 0.0 MiB" in said
     wait_until("three steps", 900, lambda: submit.steps("job") >= 3, every=0.5)
     assert "RUNNING" in submit("status", "job").stdout
-    commands = {pid: command for host in lab.hosts for pid, command in host.commands().items()}
-    (worker, _) = [pid for pid, command in commands.items() if "RayTrainWorker" in command]
-    assert SECRET.encode() in Path(f"/proc/{worker}/environ").read_bytes()
-    assert not [command for command in commands.values() if SECRET in command]
+    assert secrets.reach_a_worker(lab.hosts)
+    assert secrets.shown_by_commands(lab.hosts) == []
     assert "Job 'job' was stopped" in submit("stop", "job").stdout
     assert "with a checkpoint saved" in submit("logs", "job").stdout
     saved = sorted(path.name for path in (submit.runs / "job" / "checkpoints").glob("step-*"))
@@ -68,7 +66,7 @@ def test_a_job_is_called_as_its_run_and_stops_with_a_checkpoint(lab: Lab, submit
     logs = [Path(f"/tmp/lab-ray-{host.name}/session_latest/logs") for host in lab.hosts[:2]]
     files = [path for folder in (submit.runs, *logs) for path in folder.rglob("*") if path.is_file()]
     assert {"recipe.yaml", "environment.json", "raylet.out"} <= {path.name for path in files}
-    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+    assert secrets.held_by_files(files) == []
     goes_on = submit("name=job", *RECIPE, "train.max_steps=6", "--num-workers", "2", "--resume", check=False)
     assert "resumed after step" in goes_on.stdout or "no step was trained" in goes_on.stdout
 
