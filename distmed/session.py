@@ -160,14 +160,24 @@ def wait_for_room(cluster: Cluster) -> None:
             patience_s = max(cluster.wait_s, HANDED_BACK_S) if there >= cluster.least else cluster.wait_s
             if time.monotonic() >= began + patience_s:
                 held = f", {there - free} of them held by others" if there > free else ""
+                more = "add hosts" if there >= cluster.least else _more_room(gpu=gpu)
                 raise UserError(
                     f"{cluster.least} workers want a {kind} each, the cluster has {there}{held} (waited {patience_s:g} s)",
-                    f"lower --num-workers to {max(free, 1)}, add hosts, or raise cluster.wait_s",
+                    f"lower --num-workers to {max(free, 1)}, {more}, or raise cluster.wait_s",
                 )
             if not wanted:
                 stack.enter_context(_wanted(cluster.least, gpu=gpu))
                 wanted = True
             time.sleep(min(1.0, max(0.0, began + patience_s - time.monotonic())))
+
+
+def _more_room(*, gpu: bool) -> str:
+    """What would give more workers a place; a job that asks for GPUs alone often gets one CPU beside them."""
+    import ray
+
+    there = ray.cluster_resources()
+    gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
+    return f"give Ray more CPUs (it has {cpus} for {gpus} GPUs)" if gpu and cpus < gpus else "add hosts"
 
 
 @contextmanager

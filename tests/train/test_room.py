@@ -35,6 +35,18 @@ def test_the_wait_for_workers_is_as_long_as_asked() -> None:
     assert time.monotonic() - started >= 1
 
 
+def test_gpus_without_cpus_beside_them_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--gpus-per-node=8` alone may come with a single CPU."""
+    there = {"GPU": 8.0, "CPU": 1.0}
+    monkeypatch.setattr("ray.cluster_resources", lambda: there)
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "NodeID": "a", "Resources": there}])
+    monkeypatch.setattr("ray._private.state.available_resources_per_node", lambda: {"a": there})
+    monkeypatch.setattr(session, "draining", set)
+    with pytest.raises(UserError, match=r"8 workers want a GPU and a CPU each, the cluster has 1") as refused:
+        session.wait_for_room(Cluster(num_workers=8))
+    assert "give Ray more CPUs (it has 1 for 8 GPUs)" in refused.value.hint
+
+
 @pytest.mark.usefixtures("ray_address")
 def test_a_host_that_comes_while_waited_for_is_asked_for_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
