@@ -25,6 +25,7 @@ ANSWER_S = 60.0
 SAME = ("distmed", "torch", "deepspeed", "ray", "transformers", "peft", "safetensors")
 # fp32 weights and the two moments of Adam.
 BYTES_PER_PARAMETER = 12
+BLIND = "cannot read"
 
 
 def on_every_host(ask: Callable[[], Answer]) -> dict[str, Answer]:
@@ -92,30 +93,47 @@ def check_versions(by_host: dict[str, dict[str, str]]) -> None:
 
 
 def check_shared(folder: Any, what: str) -> None:
-    """Write a file here and read it on every host; `folder` is a Storage."""
+    """Write a file here and read it on every host, and have every host write one; `folder` is a Storage."""
     name = f".distmed-{secrets.token_hex(6)}"
     existed = bool(folder.children()) or folder.filesystem.exists(folder.path)
     probe = folder / name
     with probe.writing() as file:
         file.write(name.encode())
     try:
-        blind = sorted(host for host, seen in on_every_host(lambda: _reads(probe, name)).items() if not seen)
+        trouble = on_every_host(lambda: _trouble(folder, name))
     finally:
         probe.remove()
         if not existed:
             folder.remove()
+    blind = sorted(host for host, found in trouble.items() if found == BLIND)
     if blind:
         raise UserError(
             f"{what}: {one_of(blind)} cannot read what this host writes to {folder}",
             "set checkpoint.storage_path to a folder or URL that all hosts share, and start the run in such a folder",
         )
+    for host, found in sorted(trouble.items()):
+        if found:
+            raise UserError(
+                f"{what}: {host} cannot write to {folder}: {found}",
+                "mount it there with the right to write, or set checkpoint.storage_path to a place that all hosts write to",
+            )
 
 
-def _reads(probe: Any, content: str) -> bool:
+def _trouble(folder: Any, probe: str) -> str:
+    """Of this host with a file that another wrote, and with one of its own: BLIND, why it cannot write, or nothing."""
     try:
-        return bool(probe.read() == content.encode())
+        if (folder / probe).read() != probe.encode():
+            return BLIND
     except OSError:
-        return False
+        return BLIND
+    own = folder / f"{probe}-{secrets.token_hex(4)}"
+    try:
+        with own.writing() as file:
+            file.write(b"")
+        own.remove()
+    except Exception as error:  # every store behind fsspec has errors of its own
+        return str(getattr(error, "strerror", None) or type(error).__name__)
+    return ""
 
 
 def check_disk(job: Job) -> None:
