@@ -61,8 +61,11 @@ def stacks_of(place: Place) -> str:
         parts.append(f"no answer: {error.strerror}")
     if py_spy := shutil.which("py-spy", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"):
         command = [py_spy, "dump", "--nonblocking", "--pid", str(place.pid)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S / 2)
-        parts.append(done.stdout or f"py-spy: {done.stderr.strip()}")
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S / 2)
+            parts.append(done.stdout or f"py-spy: {done.stderr.strip()}")
+        except subprocess.TimeoutExpired as error:
+            parts.append(f"py-spy: no answer within {error.timeout:g} s")
     return "\n".join(parts)
 
 
