@@ -158,8 +158,8 @@ _finish() {
     _end_cluster
     phase "ended with status $status"
     if _wants_requeue "$status"; then
-        phase "requeued: goes on when the scheduler lets it"
-        scontrol requeue "$job"
+        phase "requeued: goes on when the scheduler lets it" # before it is, since that ends this script
+        scontrol requeue "$job" || phase "not requeued: Slurm refused; submit it again, and it goes on"
     fi
     exit "$status"
 }
@@ -178,8 +178,8 @@ _wants_requeue() {
     fi
 }
 
-# What the work has written down so far; `progress` is the file it does so in, if it is one file.
-_progress() { [[ -z $progress ]] || cksum "$progress" 2>/dev/null; }
+# What the work has written down so far, in the file `progress` if it is one, and counted of its data beside it.
+_progress() { [[ -z $progress ]] || { cksum "$progress"; du --bytes --summarize "${progress%/*}/data"; } 2>/dev/null; }
 
 here=$(cd "$(dirname "$original")" && pwd)
 signaled="" broken="" driver="" head="" progress="" before="" nodes=() steps=()

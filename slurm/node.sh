@@ -10,10 +10,9 @@ set +eu
 set -eu
 source "$DISTMED_SLURM/interface.sh"
 
-umask 077
 # Short, since Ray's sockets lie below it and their paths may have 107 characters; a number, since nodes may share /tmp.
 temp=$DISTMED_TEMP/$2
-mkdir -p "$temp"
+mkdir -p -m 700 "$temp"
 [[ -O $DISTMED_TEMP ]] || exit 1
 # Slurm tells GPUs, CPUs and memory of this step; memory is in MiB, and 0 stands for all of the node.
 resources=(--num-cpus="${SLURM_CPUS_ON_NODE:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")

@@ -24,7 +24,12 @@ facts=$(enter python -m distmed.cluster.launch "${arguments[@]}") || exit
 # A container may say something of its own first.
 read -r name workers folder <<<"$(tail -n 1 <<<"$facts")"
 progress=$folder/metrics.jsonl
-[[ $workers != - ]] || arguments+=(--num-workers "$(allocated_workers)")
+room=$(allocated_workers)
+if [[ $workers == - ]]; then
+    arguments+=(--num-workers "$room")
+elif ((workers < room)); then
+    phase "the allocation has room for $room workers, the recipe's cluster.num_workers takes $workers of it"
+fi
 # A run that is there was begun by this job before it was requeued, or by one that a person wants to go on with.
 [[ ! -e $folder/recipe.yaml ]] || arguments+=(--resume)
 phase "run $name on $SLURM_JOB_NUM_NODES nodes"

@@ -1,7 +1,8 @@
 """What a launch script asks of a recipe before it starts anything: `python -m distmed.cluster.launch [RECIPE] [key=value …]`.
 
-The arguments of `distmed train` or `distmed tune` flow in; one line `NAME WORKERS FOLDER` flows out, WORKERS being `-` where
-neither the recipe nor an argument says how many. A mistake in the recipe is told here, before a cluster is started for it.
+The arguments of `distmed train` or `distmed tune` flow in; one line `NAME WORKERS FOLDER` flows out: of a range of workers the
+most, and `-` where neither the recipe nor an argument says how many. A mistake in the recipe is told here, before a cluster is
+started for it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def facts(arguments: list[str]) -> str:
     overrides = [*given, *said]
     path = path or unnamed_recipe(overrides, resume="--resume" in arguments)
     recipe = load_recipe(path, overrides)
-    workers = "set" if "num_workers" in recipe.cluster.model_fields_set else "-"
+    workers = recipe.cluster.most if "num_workers" in recipe.cluster.model_fields_set else "-"
     return f"{recipe.name} {workers} {run_folder(recipe.name).path}"
 
 

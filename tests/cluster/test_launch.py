@@ -24,10 +24,10 @@ ROOT = Path(__file__).parents[2]
     [
         ([], "smoke", "-"),
         (["name=a", "train.max_steps=3"], "a", "-"),
-        ([str(ROOT / "recipes" / "smoke.yaml"), "--name", "b", "--num-workers=4"], "b", "set"),
+        ([str(ROOT / "recipes" / "smoke.yaml"), "--name", "b", "--num-workers=4"], "b", "4"),
         ([str(ROOT / "recipes" / "tune_phenopackets.yaml"), "--num-trials", "3", "name=d"], "d", "-"),
         (["--force", "--name", "e", str(ROOT / "recipes" / "smoke.yaml"), "name=f"], "e", "-"),
-        (["--name=c", "cluster.num_workers=[2,8]", "--resume"], "c", "set"),
+        (["--name=c", "cluster.num_workers=[2,8]", "--resume"], "c", "8"),
     ],
 )
 def test_the_name_of_a_run_and_whether_it_says_how_many_workers(
@@ -46,7 +46,7 @@ def test_a_run_that_goes_on_without_a_recipe_is_asked_by_its_own(
     run.mkdir(parents=True)
     smoke = (ROOT / "recipes" / "smoke.yaml").read_text()
     (run / "recipe.yaml").write_text(f"{smoke}\ncluster: {{num_workers: [2, 8]}}\n")
-    assert facts(["--name", "first", "--resume"]) == f"first set {run}"
+    assert facts(["--name", "first", "--resume"]) == f"first 8 {run}"
     assert facts(["--name", "first"]) == f"first - {run}"
 
 
