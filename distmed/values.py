@@ -6,7 +6,8 @@ YAML 1.1 reads the code 012 as 10, the time 12:30 as 750 and the answer no as fa
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -31,3 +32,23 @@ for _tag, _form in _ANEW.items():
 def parse(text: str) -> Any:
     """Raises yaml.YAMLError for text that is not YAML."""
     return yaml.load(text, _Loader)
+
+
+MISSING = object()
+
+
+class Difference(NamedTuple):
+    """A dotted key and its two values; MISSING where one side has no such key."""
+
+    key: str
+    before: Any
+    now: Any
+
+
+def differences(before: Any, now: Any, key: str = "") -> Iterator[Difference]:
+    """Where two nests of mappings differ; lists are compared whole."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in [*before, *(name for name in now if name not in before)]:
+            yield from differences(before.get(name, MISSING), now.get(name, MISSING), f"{key}.{name}".lstrip("."))
+    elif before != now:
+        yield Difference(key, before, now)

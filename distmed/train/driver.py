@@ -6,7 +6,6 @@ Signals end here (signals.py): the first asks the workers to finish their step a
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from distmed.recipe import Recipe
 from distmed.refusals import refusal
 from distmed.rundir import RunDir
 from distmed.signals import StopSignals
+from distmed.train.beginning import Beginning
 from distmed.train.lock import RunLock, held, is_alive, read_owner
 from distmed.train.progress import Progress
 from distmed.train.watch import Watch
@@ -45,7 +45,8 @@ def unnamed_recipe(overrides: list[str], *, resume: bool) -> Path:
 def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False, force: bool = False) -> int:
     """Train as the recipe says and return the exit status: 0 done, 1 failed, 130 interrupted with a checkpoint saved.
 
-    Raises UserError for what the user can mend. If that is found before the workers start, nothing of the run is left.
+    Raises UserError for what the user can mend. If that is found before the workers start, nothing of the run is left but what
+    took long to count.
     """
     run_dir = run_folder(recipe.name)
     owner = read_owner(run_dir.lock)
@@ -62,7 +63,7 @@ def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False, force: b
 
 
 def _run(recipe: Recipe, run_dir: RunDir, *, resume: bool, verbose: bool, force: bool) -> int:
-    made = not run_dir.path.exists()
+    beginning = Beginning(run_dir)
     try:
         run_dir.path.mkdir(parents=True, exist_ok=True)
     except (NotADirectoryError, FileExistsError) as error:
@@ -79,8 +80,7 @@ def _run(recipe: Recipe, run_dir: RunDir, *, resume: bool, verbose: bool, force:
             if not force:
                 _foresee(job, progress)
         except BaseException:
-            if made:
-                shutil.rmtree(run_dir.path, ignore_errors=True)
+            beginning.undo(progress)
             raise
         return _train(job, progress, signals, lock)
 
@@ -102,6 +102,7 @@ def _prepare(
     from distmed.checkpoint.folder import checkpoint_root
     from distmed.train.fit import check_disk, check_hosts
     from distmed.train.preparation import check_inputs, make_job, write_run_files
+    from distmed.train.resume import changes
 
     check_inputs(recipe, run_dir, resume=resume)
     stack.enter_context(session.connected())
@@ -115,6 +116,9 @@ def _prepare(
     finally:
         os.umask(before)
     check_disk(job)
+    if resume:
+        for note in changes(run_dir.recipe.read_text(encoding="utf-8"), job.recipe):
+            progress.note(note)
     write_run_files(job)
     return job
 
@@ -150,7 +154,7 @@ def _train(job: Job, progress: Progress, signals: StopSignals, lock: RunLock) ->
         progress.stop()
     if watch.fatal:
         ray.get(logbook.finish.remote({}))
-        if watch.fatal["reason"] == "user":
+        if watch.fatal["reason"] in ("user", "memory"):
             raise UserError(watch.fatal["message"], watch.fatal["hint"])
         progress.note(watch.fatal["message"])
         progress.note(watch.fatal["hint"])

@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Logbook:
         self.told_failure = False
         self.places: dict[int, Place] = {}
         self.troubled = -1
+        self.written: Counter[int] = Counter()
 
     def worker_starts(self, place: Place) -> None:
         """A worker is there, before it loads anything."""
@@ -98,6 +100,7 @@ class Logbook:
         self.last_step, self.world = step, world
         self.places = {rank: place for rank, place in self.places.items() if rank < world}
         self.causes, self.told_failure = [], False
+        self.written.clear()
         self.grow = self.ended_to_go_on = False
         return attempt
 
@@ -141,6 +144,12 @@ class Logbook:
     def note(self, text: str) -> None:
         self._tell("note", text=text)
 
+    def saved(self, step: int, world: int) -> None:
+        """One rank's part of the checkpoint of `step` is written; told once all `world` are."""
+        self.written[step] += 1
+        if self.written[step] == world:
+            self._tell("saved", step=step)
+
     def storage_fails(self, step: int, text: str) -> None:
         """A checkpoint cannot be written now, and is tried again; said once for all ranks."""
         if step > self.troubled:
@@ -152,7 +161,7 @@ class Logbook:
         self._tell("ending")
 
     def fatal(self, kind: str, message: str, hint: str) -> None:
-        """The workers ended for a reason that a restart would only repeat; `kind` is `user` or `run`."""
+        """The workers ended for a reason that a restart would only repeat; `kind` is `user`, `memory` or `run`."""
         self._tell("fatal", reason=kind, message=message, hint=hint)
 
     def done(self, result: dict[str, Any]) -> None:

@@ -100,6 +100,10 @@ class Progress:
         known = [f"{_short(name)} {metrics[name]:.3f}" for name in IN_A_LINE if name in metrics]
         self._line("  ".join(["eval", f"step {step}", *known]))
 
+    def saved(self, step: int) -> None:
+        """A checkpoint is whole: a run that dies goes on from there."""
+        self._line(f"saved  step {step}")
+
     def note(self, text: str) -> None:
         """Something that a person should know, a restart for one."""
         self._line(f"note: {text}")

@@ -15,6 +15,8 @@ from distmed.checkpoint.marker import read_marker
 from distmed.checkpoint.storage import Storage
 from distmed.errors import UserError
 from distmed.model.folder import earlier_model_hash
+from distmed.recipe import Recipe
+from distmed.values import MISSING, differences, parse
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,14 @@ def check_same_model(saved: Saved, model_folder: str | Path, model_hash: str, to
         f"checkpoint {Storage.at(saved.folder).name} was trained from another {what} than {model_folder}",
         f"put back what was in {saved.state['model']['folder']}, or start a new run with another --name",
     )
+
+
+def changes(earlier: str, recipe: Recipe) -> list[str]:
+    """What to tell of a recipe that is no longer the `earlier` one (YAML): a run goes on with what is asked of it now."""
+    found = differences(parse(earlier), parse(recipe.to_yaml()))
+    # A key that the earlier recipe lacks came with a newer version.
+    known = [each for each in found if each.before is not MISSING]
+    return [f"changed since the last start: {each.key} from {each.before} to {each.now}" for each in known]
 
 
 def refuse_leftovers(checkpoints: str) -> None:

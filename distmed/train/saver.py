@@ -133,6 +133,7 @@ class Saver:
         try:
             self._write(upload.taken, checkpoint, step)
             self.memory.take_back(upload.taken.copies)
+            self.logbook.saved.remote(step, dist.get_world_size())
             if dist.get_rank() == 0:
                 self._prune(step, protect)
         except UserError as error:
@@ -193,6 +194,7 @@ def restore(job: Job, engine: DeepSpeedEngine, stream: Stream, logbook: Any) -> 
     settings = [
         {key: value for key, value in group.items() if key != "params"} for group in engine.optimizer.param_groups
     ]
+    began = time.perf_counter()
     loaded = load_newest(engine, job.checkpoints)
     if loaded is None:
         left = folders.names(job.checkpoints)
@@ -208,8 +210,9 @@ def restore(job: Job, engine: DeepSpeedEngine, stream: Stream, logbook: Any) -> 
     check_same_model(saved, job.model_folder, job.model_hash, str(job.train_plan.identity["tokenizer"]))
     stream.check(loaded.state["stream"])
     state = RunState.from_dict(loaded.state["run"])
+    notes = [*loaded.notes, f"the checkpoint of step {state.step} was loaded in {time.perf_counter() - began:.1f} s"]
     other_metric = state.judge_by(job.recipe.checkpoint.best)
-    return state, [*loaded.notes, other_metric] if other_metric else loaded.notes
+    return state, [*notes, other_metric] if other_metric else notes
 
 
 def describe_model(job: Job, engine: DeepSpeedEngine) -> dict[str, Any]:

@@ -96,6 +96,8 @@ class Watch:
                 self.progress.step(event["step"], event["metrics"], shown=event["shown"])
             case "evaluation":
                 self.progress.evaluation(event["step"], event["metrics"])
+            case "saved":
+                self.progress.saved(event["step"])
             case "note":
                 self.progress.note(event["text"])
             case "failed":
@@ -110,7 +112,9 @@ class Watch:
                 self._ending = True
             case "fatal":
                 self.fatal = self.fatal or event
-                if event["reason"] == "user" and self._giving_up_since is None:
+                if event["reason"] == "memory":
+                    self._end_now()  # a step that came to no end, for which the others wait in vain
+                elif event["reason"] == "user" and self._giving_up_since is None:
                     self._giving_up_since = time.monotonic()
             case "done":
                 self.result = event["result"]
@@ -211,4 +215,7 @@ class Watch:
 
     def _give_up(self, message: str, hint: str) -> None:
         self.fatal = {"reason": "run", "message": message, "hint": hint}
+        self._end_now()
+
+    def _end_now(self) -> None:
         self._giving_up_since = time.monotonic() - self.cluster.stall_timeout_s - 1

@@ -6,13 +6,15 @@ Read it from top to bottom: device, data, model, resume, steps. Every collective
 from __future__ import annotations
 
 import math
+import socket
 from typing import Any
 
 import ray
 import ray.train
+import torch
 import torch.distributed as dist
 
-from distmed.errors import UserError, one_of
+from distmed.errors import UserError, first_line, one_of
 from distmed.model.load import load_model, load_tokenizer
 from distmed.model.sequence import Sharing
 from distmed.stream.report import epochs_by_source
@@ -30,9 +32,14 @@ from distmed.train.profile import Profiler
 from distmed.train.saver import Saver, restore
 from distmed.train.stall import place_of
 
+LESS_MEMORY = (
+    "lower train.micro_batch or data.seq_len, set train.activation_checkpointing=true, or take more workers: "
+    "distmed plan tells what fits; then --resume"
+)
+
 
 def run_worker(config: dict[str, Any]) -> None:
-    """What Ray Train starts: a mistake that a restart would only repeat is told to the logbook and ends the run."""
+    """What Ray Train starts: what a restart would only repeat is told to the logbook and ends the run."""
     job: Job = config["job"]
     logbook: Any = config["logbook"]
     ray.get(logbook.worker_starts.remote(place_of(ray.train.get_context().get_world_rank())))
@@ -40,6 +47,9 @@ def run_worker(config: dict[str, Any]) -> None:
         train(job, logbook)
     except UserError as error:
         ray.get(logbook.fatal.remote("user", error.message, error.hint))
+    except torch.OutOfMemoryError as error:
+        where = f"{socket.gethostname()}, rank {ray.train.get_context().get_world_rank()}"
+        ray.get(logbook.fatal.remote("memory", f"out of memory on {where}: {first_line(error)}", LESS_MEMORY))
 
 
 def train(job: Job, logbook: Any) -> None:

@@ -11,6 +11,7 @@ from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.tune.space import Space
 from distmed.tuning import Tune
+from distmed.values import differences
 
 HIGHER_IS_BETTER, LOWER_IS_BETTER = "max", "min"
 CHANGEABLE_AT_RESUME = ("trials", "time_s", "accelerator_hours", "concurrency", "retries")
@@ -80,10 +81,10 @@ def check_resume(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
         return
     before = yaml.safe_load(run_dir.recipe.read_text(encoding="utf-8"))
     now = yaml.safe_load(recipe.to_yaml())
-    changed = _first_difference(_lasting(before), _lasting(now))
+    changed = next(differences(_lasting(before), _lasting(now)), None)
     if changed:
         raise UserError(
-            f"the search at {run_dir.path} had another {changed}",
+            f"the search at {run_dir.path} had another {changed.key}",
             f"put it back, or start a new one with --name; only {', '.join(CHANGEABLE_AT_RESUME)} may change",
         )
 
@@ -95,14 +96,3 @@ def _lasting(values: dict[str, Any]) -> dict[str, Any]:
         raise UserError("the run to resume is no search", "give --name, or resume it with `distmed train`")
     kept = {key: value for key, value in block.items() if key not in CHANGEABLE_AT_RESUME}
     return {**values, "tune": kept, "cluster": None, "tracking": None}
-
-
-def _first_difference(before: Any, now: Any, path: str = "") -> str:
-    """The dotted key of the first value that differs; empty where none does."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in [*before, *(key for key in now if key not in before)]:
-            found = _first_difference(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))
-            if found:
-                return found
-        return ""
-    return "" if before == now else path

@@ -18,6 +18,7 @@ from distmed.errors import UserError
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.signals import StopSignals
+from distmed.train.beginning import Beginning
 from distmed.train.driver import DONE, FAILED, INTERRUPTED, run_folder
 from distmed.train.lock import RunLock
 from distmed.train.progress import Progress
@@ -56,7 +57,7 @@ def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
     mode = mode_of(metric, tune)
     check_search(space, tune, run_dir)
     check_resume(recipe, run_dir, resume=resume)
-    made = not run_dir.path.exists()
+    beginning = Beginning(run_dir)
     try:
         run_dir.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -70,8 +71,7 @@ def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
                 progress.note(lock.note)
             search, job = _prepare(space, run_dir, metric, mode, progress, stack, signals)
         except BaseException:
-            if made:
-                shutil.rmtree(run_dir.path, ignore_errors=True)
+            beginning.undo(progress)
             raise
         return _run(search, job, Display(chatter.terminal, search, job.total_steps), progress, signals, lock)
 
@@ -80,7 +80,9 @@ def _prepare(
     space: Space, run_dir: RunDir, metric: str, mode: str, progress: Progress, stack: ExitStack, signals: StopSignals
 ) -> tuple[Search, Job]:
     """Read the data and count the tokens once, for all trials; the job is that of the recipe's own setting."""
+    from distmed.checkpoint.folder import checkpoint_root
     from distmed.train.driver import _tracking_environment
+    from distmed.train.fit import check_hosts
     from distmed.train.preparation import make_job
     from distmed.tune.record import Record
     from distmed.tune.search import Search
@@ -91,6 +93,7 @@ def _prepare(
     stack.enter_context(session.connected())
     signals.take()
     at_once, hosts = _room(recipe, tune.concurrency)
+    check_hosts(checkpoint_root(recipe, run_dir), run_dir.path)
     # A trial has a fixed size: the most workers of a range.
     cluster = recipe.cluster.model_copy(update={"num_workers": recipe.cluster.most})
     fixed = recipe.model_copy(update={"cluster": cluster})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.train.door import Door
+from distmed.stream import counts
+from distmed.train import beginning
+from tests.train.door import NAME, Door
 
 TABLE = ["data.train.0.source=train.csv", "data.train.0.limit=null", "data.eval=[]", "checkpoint.best=eval/loss"]
 pass_over_data = pytest.mark.usefixtures("ray_address")
@@ -104,6 +107,23 @@ def test_every_token_is_masked(door: Door, answer: str, settings: list[str], mes
     refusal = door.refuse(*TABLE, *columns, *settings)
     assert message in refusal.message
     assert "fever" not in refusal.message + refusal.hint
+
+
+@pass_over_data
+def test_what_took_long_to_count_is_not_counted_again_after_a_refusal(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beginning, "KEEP_COUNTS_S", 0.0)
+    write_table(door.folder / "train.csv", "text,label", f"{'fever and cough ' * 20},flu", "itch,scabies")
+    too_long = [*TABLE, "data.seq_len=16"]
+    assert door.status(*too_long) == 2
+    assert [path.name for path in (door.folder / "runs" / NAME).iterdir()] == ["data"]
+
+    def count_group(*_: Any) -> None:
+        raise AssertionError("counted again")
+
+    monkeypatch.setattr(counts, "count_group", count_group)
+    assert "1 of 2 cases are longer than data.seq_len=16" in door.refuse(*too_long).message
 
 
 @pass_over_data

@@ -93,7 +93,8 @@ def test_a_run_without_a_whole_checkpoint_begins_again_and_says_so(
 def test_a_finished_run_keeps_what_was_measured_when_it_is_resumed(
     small: Run, resumed: Callable[..., tuple[Run, str]]
 ) -> None:
-    run, _ = resumed("again")
+    run, output = resumed("again")
+    assert "note: changed since the last start: name from small to again" in output
     assert run.losses == small.losses
     for measured in ("tokens_per_s", "warm_up_s", "data_wait_s", "host_peak_gib", "wall_s"):
         assert run.summary[measured] == small.summary[measured] is not None, measured

@@ -170,6 +170,46 @@ def test_a_mistake_that_one_worker_meets_ends_the_others(start: Callable[..., An
     assert alive == []
 
 
+OUT_OF_MEMORY = """
+import sys, time, ray, torch
+from distmed.cli import main
+from distmed.train import worker
+
+def run_worker(config):
+    from distmed.train import worker
+
+    def train(job, logbook):
+        if ray.train.get_context().get_world_rank() == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        time.sleep(3600)
+
+    worker.train = train
+    worker.run_worker(config)
+
+worker.run_worker = run_worker
+main(["train", *sys.argv[1:]])
+"""
+
+
+def test_a_worker_out_of_memory_is_told_what_helps_and_not_started_again(
+    start: Callable[..., Any], ray_address: str
+) -> None:
+    folder = start.folder  # type: ignore[attr-defined]
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY, *SMALL, "--name", "large", "--num-workers", "2"],
+        cwd=folder,
+        env={**os.environ, "RAY_ADDRESS": ray_address, "WANDB_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    refusal = user_error(Run(folder / "runs" / "large"), done.returncode, done.stdout + done.stderr)
+    assert refusal.message.startswith("out of memory on ") and "rank 1: CUDA out of memory." in refusal.message
+    assert "train.micro_batch" in refusal.hint and "distmed plan" in refusal.hint
+    _, alive = psutil.wait_procs(training(psutil.Process()), timeout=120)
+    assert alive == []
+
+
 def test_tracking_heeds_the_drivers_environment_in_a_cluster_that_has_another(small: Run) -> None:
     if os.environ["WANDB_MODE"] == "disabled":
         pytest.skip("the cluster has the run's own WANDB_MODE")

@@ -80,6 +80,23 @@ def test_workers_that_leave_a_host_go_on_without_a_restart(logbook: Logbook) -> 
     assert texts(logbook, "note") == ["goes on after step 4 on 1 workers instead of 2; no step repeated"]
 
 
+def test_a_checkpoint_is_told_once_all_ranks_wrote_their_part(logbook: Logbook) -> None:
+    def saved() -> list[int]:
+        return [event["step"] for event in logbook.news() if event["kind"] == "saved"]
+
+    workers(logbook)
+    logbook.attempt_starts(0, 2, [])
+    logbook.saved(4, 2)
+    assert saved() == []
+    die(logbook, 1)
+    workers(logbook)
+    logbook.attempt_starts(2, 2, [])
+    logbook.saved(4, 2)
+    assert saved() == [], "the part of an attempt that is over does not count"
+    logbook.saved(4, 2)
+    assert saved() == [4]
+
+
 def test_what_tracking_has_to_say_later_is_told(logbook: Logbook) -> None:
     logbook.news()
     logbook.tracker.notes.append("W&B stopped (Error): metrics.jsonl goes on without it")

@@ -190,6 +190,13 @@ def test_workers_that_do_not_start_though_there_is_room_are_spoken_of_and_given_
     assert world.watch.overdue()
 
 
+def test_a_worker_out_of_memory_ends_the_others_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, Cluster(num_workers=2))
+    world.starts()
+    world.watch.take({"kind": "fatal", "reason": "memory", "message": "out of memory on b, rank 1", "hint": "less"})
+    assert world.watch.overdue()
+
+
 def test_a_short_time_for_steps_is_not_one_for_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, Cluster(num_workers=2, wait_s=1, stall_timeout_s=1))
     for _ in range(4):
