@@ -253,8 +253,15 @@ def _fill(parameter: Any, tensor: Stored, init: Any, *, whole: bool) -> None:
     if whole or not plain or init.remote_device == "nvme":
         if not whole:
             parameter.data = torch.empty_like(parameter, memory_format=torch.contiguous_format)
+        ranges = [(start, stop)]
+        if init.zero_param_process_group is not None:
+            # hpZ's copy within a host: of all elements a larger part, in another place.
+            size = run * parameter.ds_zero_partition_world_size // init.num_ranks_in_param_group
+            first = min(size * init.rank_in_group, tensor.numel)
+            ranges.append((first, min(first + size, tensor.numel)))
         with torch.no_grad():
-            tensor.read_into(parameter.data.view(-1)[start:stop], start)
+            for first, last in ranges:
+                tensor.read_into(parameter.data.view(-1)[first:last], first)
         return
     from deepspeed.accelerator import get_accelerator
     from deepspeed.runtime.zero.partition_parameters import PartitionedParamStatus

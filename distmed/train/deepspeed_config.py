@@ -29,8 +29,10 @@ SECTIONS = (
 )
 
 
-def resolve_config(recipe: Recipe, *, world_size: int, bf16: bool, hidden_size: int, nvme_path: Path) -> dict[str, Any]:
-    """The configuration with every "auto" decided by the recipe.
+def resolve_config(
+    recipe: Recipe, *, world_size: int, bf16: bool, hidden_size: int, nvme_path: Path, per_host: int | None = None
+) -> dict[str, Any]:
+    """The configuration with every "auto" decided by the recipe. `per_host`: how many workers share a host, None for all.
 
     Raises UserError where the file is missing, is no JSON, or contradicts the recipe (both values are named).
     """
@@ -48,7 +50,7 @@ def resolve_config(recipe: Recipe, *, world_size: int, bf16: bool, hidden_size: 
             f"{recipe.deepspeed}: fp16 is enabled, the recipe trains in bf16 or fp32", "remove the fp16 section"
         )
     config.pop("fp16", None)
-    _fill_zero(config.setdefault("zero_optimization", {"stage": 3}), world_size, hidden_size, nvme_path)
+    _fill_zero(config.setdefault("zero_optimization", {"stage": 3}), per_host or world_size, hidden_size, nvme_path)
     if recipe.model.quantize is not None and config["zero_optimization"].get("stage", 0) == 3:
         raise UserError(
             "model.quantize: under ZeRO stage 3 each worker would still hold the whole 4-bit base",
@@ -123,13 +125,13 @@ def _drop_what_the_recipe_decides(config: dict[str, Any], recipe: Recipe) -> Non
             raise _contradiction(f"scheduler.params.{key}", value, "optimizer.schedule", recipe.optimizer.schedule)
 
 
-def _fill_zero(zero: dict[str, Any], world_size: int, hidden_size: int, nvme_path: Path) -> None:
-    """Bucket sizes after the Hugging Face convention: multiples of the hidden size."""
+def _fill_zero(zero: dict[str, Any], per_host: int, hidden_size: int, nvme_path: Path) -> None:
+    """Bucket sizes after the Hugging Face convention: multiples of the hidden size. hpZ keeps its copies within a host."""
     decided = {
         "reduce_bucket_size": hidden_size * hidden_size,
         "stage3_prefetch_bucket_size": int(0.9 * hidden_size * hidden_size),
         "stage3_param_persistence_threshold": 10 * hidden_size,
-        "zero_hpz_partition_size": world_size,
+        "zero_hpz_partition_size": per_host,
     }
     for key, value in decided.items():
         if zero.get(key) == AUTO:

@@ -50,9 +50,10 @@ def start_process_group(device: torch.device, timeout_s: float) -> None:
     import deepspeed
     from deepspeed.runtime import compiler
 
-    # On a CPU DeepSpeed would compile a shared-memory all-reduce here, which inference uses and training never calls. If that
-    # is killed it leaves a lock behind, for which every later run would wait without end.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if device.type == "cpu":
+        # DeepSpeed would compile a shared-memory all-reduce here, which inference uses and training never calls. If that is
+        # killed it leaves a lock behind, for which every later run would wait without end.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     # It also looks whether the optimizer is its Muon, whose functions load all of torch's compiler to be decorated: 1 s.
     compiler.compile = lambda: compiler.dummy_decorator
     deepspeed.init_distributed(
@@ -83,6 +84,10 @@ def build_engine(model: Diagnoser, recipe: Recipe, config: dict[str, Any]) -> De
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+    timeout = datetime.timedelta(seconds=recipe.cluster.collective_timeout_s)
+    for process_group in dist.distributed_c10d._world.pg_map:
+        # DeepSpeed's own have torch's 10 minutes on GPUs, whatever the recipe says.
+        dist.distributed_c10d._set_pg_timeout(timeout, process_group)
     # What is alive now stays: the garbage collector need not walk it at each of its rounds.
     gc.collect()
     gc.freeze()
@@ -157,13 +162,21 @@ def _bad_cases(batches: list[MicroBatch], losses_M: Tensor, *, every: bool) -> l
 
 
 def worker_device() -> torch.device:
-    """The device Ray gave to this worker; on CPU, threads are shared fairly among the workers of a host."""
+    """The device Ray gave to this worker; the cores of a host are shared fairly among its workers."""
     import ray.train.torch
 
     context = ray.train.get_context()
     os.environ["LOCAL_RANK"] = str(context.get_local_rank())
-    if torch.cuda.is_available():
-        return ray.train.torch.get_device()
+    # Ray gives a worker with one CPU one thread. On a GPU host, too, there is work for all cores: DeepSpeed's Adam on the CPU.
     at_once = int(os.environ.get("DISTMED_TRIALS_AT_ONCE", "1"))
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // (context.get_local_world_size() * at_once)))
-    return torch.device("cpu")
+    return ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
+
+
+def workers_per_host() -> int:
+    """The most workers whose groups of neighbors in rank lie within one host each; all ranks call it."""
+    import ray.train
+
+    sizes: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(sizes, ray.train.get_context().get_local_world_size())
+    return math.gcd(*sizes)

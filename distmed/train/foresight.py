@@ -106,4 +106,11 @@ def _device_named(name: str) -> str | None:
 
 def _ds_config(recipe: Recipe, config: PreTrainedConfig, machine: Machine, *, bf16: bool) -> dict[str, Any]:
     hidden = config.get_text_config().hidden_size
-    return resolve_config(recipe, world_size=machine.workers, bf16=bf16, hidden_size=hidden, nvme_path=Path("nvme"))
+    return resolve_config(
+        recipe,
+        world_size=machine.workers,
+        per_host=machine.per_node,
+        bf16=bf16,
+        hidden_size=hidden,
+        nvme_path=Path("nvme"),
+    )

@@ -22,7 +22,14 @@ from distmed.stream.stream import Stream
 from distmed.stream.weights import log_prior
 from distmed.train.changes import recipe_at, set_optimizer
 from distmed.train.deepspeed_config import resolve_config
-from distmed.train.engine import StepResult, build_engine, start_process_group, train_step, worker_device
+from distmed.train.engine import (
+    StepResult,
+    build_engine,
+    start_process_group,
+    train_step,
+    worker_device,
+    workers_per_host,
+)
 from distmed.train.evaluation import Evaluator
 from distmed.train.hardware import peak_flops
 from distmed.train.job import Job
@@ -71,7 +78,12 @@ def train(job: Job, logbook: Any) -> None:
 
     # ------------------------------------------------------------------ model
     config = resolve_config(
-        recipe, world_size=world_size, bf16=job.bf16, hidden_size=job.hidden_size, nvme_path=job.run.path / "nvme"
+        recipe,
+        world_size=world_size,
+        per_host=workers_per_host(),
+        bf16=job.bf16,
+        hidden_size=job.hidden_size,
+        nvme_path=job.run.path / "nvme",
     )
     model = load_model(recipe, job.model_folder, job.labels, job.label_names, config, device)
     if sharers > 1:

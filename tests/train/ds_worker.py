@@ -1,7 +1,8 @@
 """One rank of tests/train/test_ds_configs.py: `python ds_worker.py FOLDER RANK WORLD_SIZE PORT NAME …`.
 
 For each DeepSpeed file it trains four steps with a checkpoint after two, then loads that into another engine and repeats the
-last two; `qlora` is zero2 with adapters beside a pretrained base in 4 bits. What it saw goes to FOLDER/NAME-RANK.json.
+last two; `qlora` is zero2 with adapters beside a pretrained base in 4 bits, `base` and `lora` begin with a pretrained one under
+zero3, `base_hpz` and `lora_hpz` with copies in hosts of two workers. What it saw goes to FOLDER/NAME-RANK.json.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from tests.ranks import leave
 
 QLORA = "qlora"
 NVME = "zero3_nvme"
-PACKED = {"quantize": "nf4", "lora": {"rank": 4}}
+LORA = {"lora": {"rank": 4}}
+PRETRAINED: dict[str, tuple[str, dict[str, Any]]] = {
+    QLORA: ("zero2", {"quantize": "nf4", **LORA}),
+    "base": ("zero3", {}),
+    "base_hpz": ("zero3_hpz", {}),
+    "lora": ("zero3", LORA),
+    "lora_hpz": ("zero3_hpz", LORA),
+}
 
 
 def main(folder: str, rank: str, world_size: str, port: str, *names: str) -> None:
@@ -74,7 +82,7 @@ def save(engine: Any, name: str, folder: Path) -> dict[str, Any]:
 
     if name != NVME:
         # A pretrained base is named by its hash alone.
-        snapshot(engine, {"step": 2}, store_frozen=name != QLORA).write(folder)
+        snapshot(engine, {"step": 2}, store_frozen=name not in PRETRAINED).write(folder)
         return {}
     gc.unfreeze()  # what `build_engine` froze is there too
     own = data_file(dist.get_rank(), dist.get_world_size())
@@ -131,18 +139,26 @@ def build(name: str, folder: Path, world_size: int) -> Any:
     from distmed.train.deepspeed_config import resolve_config
     from distmed.train.engine import build_engine
 
+    deepspeed, model_settings = PRETRAINED.get(name, (name, {"init": "random"}))
     recipe = check(
         {
             "name": "a",
             "task": "generate",
-            "model": {"path": str(folder / "model"), **(PACKED if name == QLORA else {"init": "random"})},
+            "model": {"path": str(folder / "model"), **model_settings},
             "data": {"train": [{"source": "none"}], "seq_len": 16},
             "train": {"micro_batch": 1, "global_batch": world_size, "precision": "fp32"},
-            "deepspeed": "zero2" if name == QLORA else name,
+            "deepspeed": deepspeed,
             "cluster": {"num_workers": world_size},
         }
     )
-    config = resolve_config(recipe, world_size=world_size, bf16=False, hidden_size=256, nvme_path=folder / "nvme")
+    config = resolve_config(
+        recipe,
+        world_size=world_size,
+        per_host=min(world_size, 2),
+        bf16=False,
+        hidden_size=256,
+        nvme_path=folder / "nvme",
+    )
     if name == NVME:
         config["zero_optimization"]["sub_group_size"] = 300_000
     model = load_model(recipe, folder / "model", [], [], config, torch.device("cpu"))

@@ -71,6 +71,14 @@ def test_all_of_them_take_the_same_steps(name: str, seen: dict[str, list[dict[st
     assert seen[name][0]["losses"] == pytest.approx(seen["zero3"][0]["losses"], rel=1e-4)
 
 
+def test_copies_of_pretrained_weights_in_hosts_of_two_are_those_weights(tmp_path: Path) -> None:
+    """Two hosts of two workers: the copy of a worker is another part of the weights than the one that it owns."""
+    found = run(with_model(tmp_path), 4, ["base", "base_hpz", "lora", "lora_hpz"])
+    for name in ("base", "lora"):
+        assert found[f"{name}_hpz"][0]["losses"] == pytest.approx(found[name][0]["losses"], rel=1e-4)
+        assert found[f"{name}_hpz"][0]["resumed"] == pytest.approx(found[name][0]["losses"][2:], rel=1e-4)
+
+
 @pytest.mark.skipif(NVME not in OFFLOADED, reason="libaio-dev is not installed")
 def test_nvme_on_two_ranks_trains_resumes_and_gives_the_checkpoint_of_copies(
     tmp_path: Path, seen: dict[str, list[dict[str, Any]]]
