@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 # B: rows, L: padded length, T: answer tokens, N: prompts, K: answers of a prompt.
 Tokens = Sequence[int]
@@ -113,7 +112,7 @@ def score(
         for number in range(max(len(trees), passes or 0)):
             real = number < len(trees)
             tree = (trees[number] if real else spare).to(device)
-            log_p_T = -F.cross_entropy(model(tree).float(), tree.target_ids_T, reduction="none")
+            log_p_T = -model(tree, label_smoothing=0.0)
             if real:
                 total_S.index_add_(0, tree.score_index_T, log_p_T)
                 tokens_S.index_add_(0, tree.score_index_T, torch.ones_like(log_p_T))

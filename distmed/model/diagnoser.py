@@ -61,7 +61,9 @@ class Diagnoser(nn.Module):
             masked = "sdpa" if self._score_cap is None else "eager"
             with computing_by(self.network, masked if self._flash else self._kernel):
                 states_ND = self._states(batch, self.family).flatten(0, 1)
-            return self._vocabulary_logits(states_ND.index_select(0, batch.target_index_T))
+            return self._at_targets(
+                states_ND.index_select(0, batch.target_index_T), batch.target_ids_T, label_smoothing
+            )
         if self._flash and not _one_case_a_row(batch):
             batch = in_one_row(batch)
         index_T, target_ids_T = batch.target_index_T, batch.target_ids_T
@@ -72,7 +74,10 @@ class Diagnoser(nn.Module):
         if index_T is None:
             index_C = batch.case_first_C if self.family.pools == "first" else batch.case_last_C
             return self.family.head(self.network, states_ND.index_select(0, index_C).unsqueeze(1))
-        states_TD = states_ND.index_select(0, index_T)
+        return self._at_targets(states_ND.index_select(0, index_T), target_ids_T, label_smoothing)
+
+    def _at_targets(self, states_TD: Tensor, target_ids_T: Tensor | None, label_smoothing: float | None) -> Tensor:
+        """The logits [T, V] of these states, or the losses [T]."""
         if label_smoothing is None or target_ids_T is None:
             return self._vocabulary_logits(states_TD)
         if not self.gives_losses:

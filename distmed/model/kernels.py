@@ -7,8 +7,10 @@ arXiv:2307.08691), a block mask for flex attention (arXiv:2412.05496). A boolean
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -126,4 +128,11 @@ def flex_mask(
         return allowed
 
     rows, length = segment_ids_BL.shape
-    return create_block_mask(seen, rows, None, length, length, device=str(segment_ids_BL.device))
+    # As it is, it makes a table of L x L first; compiled it does not.
+    make = _compiled(create_block_mask) if segment_ids_BL.is_cuda else create_block_mask
+    return make(seen, rows, None, length, length, device=str(segment_ids_BL.device))
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function)

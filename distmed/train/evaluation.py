@@ -85,19 +85,23 @@ class Evaluator:
         prompts: list[list[int]] = []
         loss = torch.zeros((), device=engine.device)
         targets = 0.0
+        classifies = self.job.recipe.task == "classify"
+        probed = False
         for step in self.stream.steps(0):
             targets += step.denominator
             for batch in step.micro_batches:
                 on_device = batch.to(engine.device)
-                logits = engine(on_device)
+                if not probed:
+                    self.probe, probed = take(batch, lambda asked: engine(asked.to(engine.device))), True
+                # Over a vocabulary the logits of all targets would not fit where training does: losses alone.
+                outcome = engine(on_device) if classifies else engine(on_device, label_smoothing=0.0)
                 if batch.masked:
                     continue
-                loss += plain_loss_sum(logits, on_device)
-                self.probe = self.probe or take(batch, logits, self.job.recipe.task)
+                loss += plain_loss_sum(outcome, on_device) if classifies else outcome.sum()
                 numbers.append(batch.case_number_C)
                 labels.append(batch.case_label_C)
-                if self.job.recipe.task == "classify":
-                    probabilities.append(torch.softmax(logits.float(), dim=-1).cpu())
+                if classifies:
+                    probabilities.append(torch.softmax(outcome.float(), dim=-1).cpu())
                 elif self.answers:
                     prompts += prompts_of(batch)
         if self.answers:

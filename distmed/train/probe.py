@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,23 +18,35 @@ CASES = 8
 GENERATED_CASES = 2
 
 
-def take(batch: MicroBatch, logits: Tensor, task: str) -> dict[str, Any]:
-    """The first cases of a micro-batch as they would be alone: ids, logits, and for generate the positions of the logits."""
-    ids_N = batch.input_ids_BL.flatten().cpu()
+def take(batch: MicroBatch, answer: Callable[[MicroBatch], Tensor]) -> dict[str, Any]:
+    """The first cases of a micro-batch as they would be alone: ids, logits, and for generate the positions of the logits.
+
+    `answer` gives the logits of a micro-batch; it is called once, on every worker, since under ZeRO-3 all run equally many
+    passes. To generate, it is asked for no targets but those of these cases.
+    """
+    ids_N = batch.input_ids_BL.flatten()
     spans = list(zip(batch.case_first_C.tolist(), batch.case_last_C.tolist(), strict=True))
-    spans = spans[: CASES if task == "classify" else GENERATED_CASES]
-    probe: dict[str, Any] = {"task": task, "input_ids": [ids_N[first : last + 1] for first, last in spans]}
-    if task == "classify":
-        return {**probe, "logits": list(logits[: len(spans)].float().cpu())}
-    assert batch.target_index_T is not None
-    index_T = batch.target_index_T.cpu()
-    inside = [(index_T >= first) & (index_T <= last) for first, last in spans]
-    logits_TV = logits.float().cpu()
+    if batch.target_index_T is None or batch.target_ids_T is None:
+        spans = spans[:CASES]
+        logits_CK = answer(batch)[: len(spans)].float().cpu()
+        return {"task": "classify", "input_ids": _each(ids_N, spans), "logits": list(logits_CK)}
+    spans = spans[:GENERATED_CASES]
+    of_case_T = torch.full_like(batch.target_index_T, -1)
+    for number, (first, last) in enumerate(spans):
+        of_case_T[(batch.target_index_T >= first) & (batch.target_index_T <= last)] = number
+    asked_T = of_case_T >= 0
+    index_S, of_case_S = batch.target_index_T[asked_T], of_case_T[asked_T]
+    logits_SV = answer(replace(batch, target_index_T=index_S, target_ids_T=batch.target_ids_T[asked_T])).float().cpu()
     return {
-        **probe,
-        "logits": [logits_TV[which] for which in inside],
-        "positions": [index_T[which] - first for which, (first, _) in zip(inside, spans, strict=True)],
+        "task": "generate",
+        "input_ids": _each(ids_N, spans),
+        "logits": [logits_SV[of_case_S == number] for number in range(len(spans))],
+        "positions": [index_S[of_case_S == number] - first for number, (first, _) in enumerate(spans)],
     }
+
+
+def _each(ids_N: Tensor, spans: list[tuple[int, int]]) -> list[Tensor]:
+    return [ids_N[first : last + 1] for first, last in spans]
 
 
 def to_bytes(probe: dict[str, Any]) -> bytes:

@@ -21,6 +21,16 @@ def test_nvme_without_libaio_names_the_package(monkeypatch: pytest.MonkeyPatch) 
     check_abilities({"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}, gpu=False)
 
 
+def test_nvme_on_gpus_wants_the_toolkit_or_the_reader_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abilities, "has_libaio", lambda: True)
+    monkeypatch.setattr("torch.utils.cpp_extension.CUDA_HOME", None)
+    check_abilities(NVME, gpu=False)
+    with pytest.raises(UserError, match="no CUDA toolkit"):
+        check_abilities(NVME, gpu=True)
+    monkeypatch.setattr(abilities, "has_reader", lambda: True)
+    check_abilities(NVME, gpu=True)
+
+
 def test_libaio_is_looked_for_where_a_compiler_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CFLAGS", raising=False)
     (tmp_path / "libaio.h").touch()
