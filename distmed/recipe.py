@@ -227,7 +227,10 @@ class Cluster(Section):
         -1, description="Restarts after a host was taken away with notice; -1: without end."
     )
     wait_s: NonNegative = Field(0, description="How long to wait for the workers' resources.")
-    collective_timeout_s: Positive = Field(1800, description="A collective that takes longer ends the attempt.")
+    collective_timeout_s: Positive = Field(
+        600,
+        description="A collective that takes longer ends the attempt; below stall_timeout_s, to be told which it was.",
+    )
     stall_timeout_s: Positive = Field(900, description="No step for so long ends the attempt.")
 
     @property

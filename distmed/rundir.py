@@ -72,6 +72,11 @@ class RunDir:
         return self.path / "profile"
 
     @property
+    def nccl(self) -> Path:
+        """On GPUs what each rank was waiting for when a collective took too long, for torch's flight recorder."""
+        return self.path / "nccl"
+
+    @property
     def lock(self) -> Path:
         """Which process trains this run now."""
         return self.path / "lock.json"

@@ -76,6 +76,7 @@ def test_the_files_of_a_run() -> None:
         "probe": "evaluation/probe.pt",
         "wandb": "wandb",
         "profile": "profile",
+        "nccl": "nccl",
         "lock": "lock.json",
         "log": "log.txt",
     }

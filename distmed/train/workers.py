@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from distmed.rundir import RunDir
 from distmed.session import on_gpu
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ def fit(
     `callbacks` are told by Ray Train's controller what it does; `environment` is that of the workers, too.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     from distmed.train.failures import Failures, show_hosts_to_policy
+    from distmed.train.trainer import Trainer
     from distmed.train.worker import run_worker
 
     for name, value in RAY_TRAIN.items():
@@ -46,7 +48,7 @@ def fit(
     cluster = job.recipe.cluster
     gpu = on_gpu()
     storage = Path(job.checkpoints) if "://" not in job.checkpoints else None
-    trainer = TorchTrainer(
+    trainer = Trainer(
         run_worker,
         train_loop_config={"job": job, "logbook": logbook},
         # mypy sees the classes of Ray Train v1; v2, which is what runs, has these fields.
@@ -67,7 +69,7 @@ def fit(
                 max_failures=cluster.max_failures,
                 max_preemption_failures=cluster.max_preemptions,
             ),
-            worker_runtime_env={"env_vars": {**_environment(gpu), **environment}},
+            worker_runtime_env={"env_vars": {**_environment(job.run, gpu=gpu), **environment}},
             callbacks=[Failures(logbook), *callbacks],  # type: ignore[list-item]
         ),
     )
@@ -87,9 +89,11 @@ def _resources(gpu: bool) -> dict[str, float]:
     return {"GPU": 1, "CPU": 1} if gpu else {"CPU": 1}
 
 
-def _environment(gpu: bool) -> dict[str, Any]:
+def _environment(run: RunDir, *, gpu: bool) -> dict[str, Any]:
     variables = {"TOKENIZERS_PARALLELISM": "false", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
     if gpu:
+        run.nccl.mkdir(exist_ok=True)
         # NCCL's flight recorder: what each rank was waiting for goes to a file when a collective times out.
-        return {**variables, "TORCH_FR_BUFFER_SIZE": "2000", "TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
+        recorder = {"TORCH_FR_BUFFER_SIZE": "2000", "TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
+        return {**variables, **recorder, "TORCH_FR_DUMP_TEMP_FILE": f"{run.nccl}/rank_"}
     return {**variables, "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
