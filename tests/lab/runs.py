@@ -11,11 +11,12 @@ from typing import Any
 from tests.lab.hosts import Host, environment, wait_until
 from tests.lab.ray_nodes import RayCluster
 
+GLOBAL_BATCH = 6
 RECIPE = [
     "data.train.0.limit=120",
     "data.eval.0.limit=12",
     "data.seq_len=80",
-    "train.global_batch=6",
+    f"train.global_batch={GLOBAL_BATCH}",
     "train.micro_batch=3",
     "train.epochs=1000",
     "optimizer.warmup=5",

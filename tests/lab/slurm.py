@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.lab.hosts import OUTSIDE, Lab, environment, run, wait_until
+from tests.lab.memory import shared_memory
 
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
 
@@ -65,6 +66,7 @@ class Slurm:
         self.daemons: list[subprocess.Popen[bytes]] = []
         # What a lab that was killed left in /tmp is not for this one's jobs to answer for.
         self.found = set(Path("/tmp").glob("distmed-*-*"))
+        self.memory = shared_memory()
         self.environment = {
             **environment(),
             "SLURM_CONF": str(folder / "slurm.conf"),

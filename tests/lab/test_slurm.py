@@ -13,7 +13,9 @@ import pytest
 
 from tests.lab import secrets
 from tests.lab import slurm as lab_slurm
+from tests.lab.figures import full
 from tests.lab.hosts import ROOT, Lab, wait_until
+from tests.lab.memory import orphans, shared_memory
 from tests.lab.runs import ENDLESS, RECIPE
 from tests.lab.slurm import Job, Slurm, slurm_on
 
@@ -34,7 +36,7 @@ def steps_of(folder: Path, name: str) -> list[int]:
 
 
 def nothing_left(slurm: Slurm) -> None:
-    """No process of the job and none of its files, on any node."""
+    """No process of the job and none of its files, on any node, and none of its shared memory."""
 
     def left() -> list[str]:
         found = [command for host in slurm.hosts for command in host.commands().values()]
@@ -42,10 +44,17 @@ def nothing_left(slurm: Slurm) -> None:
 
     wait_until("an empty cluster", 45, lambda: not left())
     assert not temporary_folders() - slurm.found
+    assert not orphans(shared_memory() - slurm.memory)
 
 
 def temporary_folders() -> set[Path]:
     return set(Path("/tmp").glob("distmed-*-*"))
+
+
+def umask() -> int:
+    before = os.umask(0)
+    os.umask(before)
+    return before
 
 
 @pytest.fixture
@@ -88,6 +97,10 @@ def test_a_signal_saves_requeues_and_resumes(slurm: Slurm, submit: Callable[...,
     of_job = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"recipe.yaml", "environment.json", "log.txt"} <= {path.name for path in of_job}
     assert secrets.held_by_files(of_job) == []
+    # What holds no text of patients has the user's umask, also where a worker or the logbook wrote it.
+    run = tmp_path / "runs" / "requeued"
+    for path in (run / "metrics.jsonl", *run.glob("checkpoints/step-*/*.safetensors")):
+        assert oct(path.stat().st_mode & 0o777) == oct(0o666 & ~umask()), path
 
 
 def test_a_notice_before_anything_is_done_requeues_nothing(slurm: Slurm, submit: Callable[..., Job]) -> None:
@@ -161,6 +174,39 @@ def test_the_head_dies_and_the_job_goes_on(slurm: Slurm, submit: Callable[..., J
     assert (neighbor.wait_for_end(900), neighbor.restarts) == ("COMPLETED", 0), neighbor.log
     assert steps_of(tmp_path, "headless") == list(range(1, 15))
     assert steps_of(tmp_path, "neighbor") == list(range(1, 15))
+    nothing_left(slurm)
+
+
+def lose(slurm: Slurm, job: Job) -> None:
+    """All that the job has on its second node dies at once."""
+    assert slurm.hosts[1].kill(naming=f"distmed-{job.number}-")
+
+
+@full
+def test_a_node_is_lost_and_an_elastic_run_goes_on_with_the_other(
+    slurm: Slurm, submit: Callable[..., Job], tmp_path: Path
+) -> None:
+    job = submit("name=shrinks", "train.max_steps=20", "checkpoint.every=3", "cluster.num_workers=[1,2]")
+    job.wait_for("step 5/20", 900)
+    lose(slurm, job)
+    assert (job.wait_for_end(900), job.restarts) == ("COMPLETED", 0), job.log
+    assert f"host {slurm.hosts[1].address} was lost" in job.log
+    assert "on 1 workers instead of 2" in job.log
+    assert steps_of(tmp_path, "shrinks") == list(range(1, 21))
+    nothing_left(slurm)
+
+
+@full
+def test_a_node_is_lost_and_a_run_of_fixed_size_is_requeued(
+    slurm: Slurm, submit: Callable[..., Job], tmp_path: Path
+) -> None:
+    job = submit("name=waits", "train.max_steps=20", "checkpoint.every=3")
+    job.wait_for("step 5/20", 900)
+    lose(slurm, job)
+    job.wait_for("2 workers are needed", 300)
+    job.wait_for("requeued: goes on", 120)
+    assert (job.wait_for_end(900), job.restarts) == ("COMPLETED", 1), job.log
+    assert steps_of(tmp_path, "waits") == list(range(1, 21))
     nothing_left(slurm)
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from distmed.train.resume import newest_saved
 from tests.lab.hosts import Lab
 from tests.lab.ray_nodes import ray_on
-from tests.lab.runs import ENDLESS, start
+from tests.lab.runs import ENDLESS, GLOBAL_BATCH, start
 
 SOAK_S = float(os.environ.get("LAB_SOAK_S", "300"))
 
@@ -80,3 +81,5 @@ def test_a_run_outlives_a_random_fault_every_minute(lab: Lab, tmp_path: Path) ->
     # Each step is in the committed history once, and a step's cases follow from its number alone.
     assert list(run.losses) == list(range(1, max(run.losses) + 1)), met
     assert run.checkpoints[-1].startswith(f"step-{max(run.losses):08d}-")
+    saved = newest_saved(str(run.path / "checkpoints"))
+    assert saved is not None and saved.state["run"]["k"] == max(run.losses) * GLOBAL_BATCH

@@ -3,13 +3,13 @@ as a spare that has not joined. After each test no process of the run is left, a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.hosts import Lab, run, wait_until
+from tests.lab.memory import orphans, shared_memory
 from tests.lab.ray_nodes import RayCluster, ray_on
 from tests.lab.runs import end_all, start
 
@@ -57,15 +57,3 @@ def straight(lab: Lab, started: RayCluster, tmp_path_factory: pytest.TempPathFac
 def workers(lab: Lab) -> list[str]:
     commands = [command for host in lab.hosts for command in host.commands().values()]
     return [command for command in commands if "RayTrainWorker" in command]
-
-
-def shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").iterdir()}
-
-
-def orphans(names: set[str]) -> list[str]:
-    """Those of these files in shared memory that no process has mapped or open."""
-    held: set[str] = set()
-    if names:
-        held = set(re.findall(r"/dev/shm/(\S+)", run("sh", "-c", "cat /proc/[0-9]*/maps", check=False).stdout))
-    return sorted(names - held)

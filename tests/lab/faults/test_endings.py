@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from distmed.checkpoint.folder import is_complete, verify
-from tests.lab.faults.conftest import orphans, shared_memory
 from tests.lab.faults.test_workers import FEW, finish
 from tests.lab.figures import full
 from tests.lab.hosts import Lab, run, wait_until
+from tests.lab.memory import orphans, shared_memory
 from tests.lab.ray_nodes import RayCluster
 from tests.lab.runs import ENDLESS, LabRun, start
 
