@@ -1,4 +1,4 @@
-"""`distmed doctor` on a machine without a cluster: a line a check, and a broken check does not end the others."""
+"""`distmed doctor`: a line a check, and a broken check does not end the others. Hosts that are alike are told once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from distmed.cli import main
-from distmed.cluster import doctor
-from distmed.cluster.doctor import Finding, examine
+from distmed.cluster import host
+from distmed.cluster.doctor import examine
+from distmed.cluster.finding import Finding, grouped
 from distmed.errors import UserError
 from distmed.train.fit import check_versions
 
@@ -36,24 +38,24 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> No
         raise RuntimeError("the driver is gone")
         yield
 
-    monkeypatch.setattr(doctor, "_gpus", broken)
+    monkeypatch.setattr(host, "_gpus", broken)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     findings = list(examine())
-    assert [finding.found for finding in findings if finding.state == "fail" and "driver" in finding.found] == [
-        "RuntimeError: the driver is gone"
-    ]
+    (broke,) = (finding for finding in findings if finding.what == "gpus")
+    assert (broke.state, broke.found) == ("fail", "RuntimeError: the driver is gone")
+    assert "mend what the error names" in broke.todo
     assert findings[-1].what == "ray"
 
 
 def test_a_storage_that_cannot_be_written_to_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
-    (finding,) = doctor._disk("/somewhere/else")
+    (finding,) = host._disk("/somewhere/else")
     assert (finding.state, finding.found) == ("fail", "/ cannot be written to")
 
 
 def test_an_interface_that_is_not_there_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib77")
-    assert "NCCL_SOCKET_IFNAME=ib77 is no interface" in next(f.found for f in doctor._interfaces() if f.state == "fail")
+    assert "NCCL_SOCKET_IFNAME=ib77 is no interface" in next(f.found for f in host._interfaces() if f.state == "fail")
 
 
 def test_a_name_server_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,11 +63,28 @@ def test_a_name_server_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPa
         time.sleep(0.02)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    monkeypatch.setattr(doctor, "NAMES_S", 0.01)
+    monkeypatch.setattr(host, "NAMES_S", 0.01)
     monkeypatch.setattr("socket.getnameinfo", wait)
-    (finding,) = doctor._names()
+    (finding,) = host._names()
     assert finding.state == "warn"
     assert "/etc/resolv.conf" in finding.todo
+
+
+def test_runs_and_rays_own_files_need_room_where_they_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Not in the folder that doctor is asked in, and not on the disk of /tmp if Ray is told another."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setenv("DISTMED_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "temp"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(host, "DISK_WARN", 1)
+    monkeypatch.setattr("ray._private.worker._global_node", None)
+    found = {finding.what: finding for finding in examine()}
+    assert found["disk"].found == str(tmp_path / "runs")
+    assert str(tmp_path / "temp") in found["ray's disk"].found
+    monkeypatch.setattr(host, "TEMP_FULL", 1.0)
+    (full,) = host._rays_disk()
+    assert full.state == "warn" and "--temp-dir" in full.todo
 
 
 def test_a_cluster_that_does_not_answer_fails_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +114,35 @@ def test_hosts_with_different_versions_are_refused_by_name() -> None:
     ],
 )
 def test_interfaces_are_read_as_nccl_reads_them(wanted: str, up: bool) -> None:
-    assert doctor._is_up(wanted, {"eth0", "eth1"}) == up
+    assert host._is_up(wanted, {"eth0", "eth1"}) == up
 
 
 def test_gloo_takes_whole_names_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for wanted in ("docker77", "^docker77"):
         monkeypatch.setenv("GLOO_SOCKET_IFNAME", wanted)
-        assert any(f"GLOO_SOCKET_IFNAME={wanted} is no" in finding.found for finding in doctor._interfaces())
+        assert any(f"GLOO_SOCKET_IFNAME={wanted} is no" in finding.found for finding in host._interfaces())
+
+
+def test_hosts_that_are_alike_are_told_once_and_others_by_name() -> None:
+    head = [Finding("ok", "gpus", "none"), Finding("ok", "memory", "16 GiB", now="9 available")]
+    gpu = [Finding("ok", "gpu", "0: H100"), Finding("ok", "memory", "512 GiB", now="500 available")]
+    busy = [Finding("warn", "gpu", "0: H100", "nvidia-smi"), Finding("ok", "memory", "512 GiB", now="400 available")]
+    lines = [finding.line() for finding in grouped({"10.0.0.1": head, "10.0.0.2": gpu, "10.0.0.3": busy})]
+    assert lines == [
+        "ok    gpus              on 10.0.0.1: none",
+        "ok    memory            on 10.0.0.1: 16 GiB; 9 available",
+        "ok    memory            on 10.0.0.2, 10.0.0.3: 512 GiB",
+        "ok    gpu               on 10.0.0.2: 0: H100",
+        "warn  gpu               on 10.0.0.3: 0: H100  -> nvidia-smi",
+    ]
+    alike = list(grouped({"10.0.0.2": gpu, "10.0.0.4": gpu}))
+    assert alike[0].found == "on all 2 hosts: 0: H100"
+
+
+def test_nccls_version_and_variables_are_told_where_there_are_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(host._nccl()) == [] or torch.cuda.is_available()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.nccl.version", lambda: (2, 28, 9))
+    monkeypatch.setenv("NCCL_IB_HCA", "mlx5")
+    (finding,) = host._nccl()
+    assert finding.found.startswith("2.28.9; ") and "'NCCL_IB_HCA': 'mlx5'" in finding.found

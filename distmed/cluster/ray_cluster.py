@@ -1,0 +1,100 @@
+"""What `distmed doctor` asks a Ray cluster: the one at RAY_ADDRESS, its hosts, and the server that jobs are submitted to.
+
+Addresses flow in by the environment, findings flow out. Each host is asked by a task of its own; nothing is left there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from distmed.cluster.finding import Finding, grouped, guarded
+from distmed.cluster.host import examine_host
+from distmed.credentials import without_credentials
+from distmed.errors import one_of
+
+CLOCKS_S = 1.0
+ANSWER_S = 10.0
+
+
+def examine_cluster(storage: str) -> Iterator[Finding]:
+    """The cluster at RAY_ADDRESS, if that is set; `storage` is where runs go. A line that breaks does not end the others."""
+    from distmed import session
+
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        yield Finding("ok", "ray", "RAY_ADDRESS is not set: a run starts a Ray of its own on this machine")
+        return
+    with session.connected():
+        checks = {
+            "ray": lambda: _nodes(address),
+            "token": _token,
+            "same versions": _versions,
+            "clocks": _clocks,
+            "shared storage": lambda: _shared(storage),
+            "hosts": lambda: _hosts(storage),
+        }
+        for what, check in checks.items():
+            yield from guarded(what, check)
+
+
+def _nodes(address: str) -> Iterator[Finding]:
+    import ray
+
+    resources = ray.cluster_resources()
+    hosts = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    found = f"{len(hosts)} hosts, {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs at {address}"
+    yield Finding("ok", "ray", found)
+    dead = sorted({node["NodeManagerAddress"] for node in ray.nodes() if not node["Alive"]} - hosts)
+    if dead:
+        yield Finding("warn", "ray", f"hosts that died: {one_of(dead)}", "they are not used; look at their logs")
+
+
+def _token() -> Iterator[Finding]:
+    token = os.environ.get("RAY_AUTH_MODE") == "token" or "RAY_AUTH_TOKEN" in os.environ
+    if not token:
+        yield Finding("warn", "token", "RAY_AUTH_MODE is not token", "anybody who reaches the ports can run code")
+
+
+def _versions() -> Iterator[Finding]:
+    from distmed.train.fit import check_versions, on_every_host, versions
+
+    by_host = on_every_host(versions)
+    check_versions(by_host)
+    yield Finding("ok", "same versions", f"on all {len(by_host)} hosts")
+
+
+def _clocks() -> Iterator[Finding]:
+    """Hosts answer one after the other; what they differ by beyond the time that the question took is skew."""
+    from distmed.train.fit import on_every_host
+
+    asked = time.time()
+    answers = on_every_host(time.time)
+    took = time.time() - asked
+    skew = {host: max(asked - clock, clock - asked - took, 0.0) for host, clock in answers.items()}
+    worst = max(skew, key=lambda host: skew[host])
+    if skew[worst] > CLOCKS_S:
+        yield Finding("warn", "clocks", f"{worst} is off by {skew[worst]:.1f} s", "start chrony or ntpd there")
+    else:
+        yield Finding("ok", "clocks", f"within {CLOCKS_S:g} s")
+
+
+def _shared(storage: str) -> Iterator[Finding]:
+    import ray
+
+    from distmed.checkpoint.storage import Storage
+    from distmed.train.fit import check_shared
+
+    check_shared(Storage.at(storage), "the storage")
+    hosts = sum(node["Alive"] for node in ray.nodes())
+    yield Finding("ok", "shared storage", f"{without_credentials(storage)} is read by all {hosts} hosts")
+
+
+def _hosts(storage: str) -> Iterator[Finding]:
+    """What was looked at here, on every host; a cluster of one host is this machine."""
+    from distmed.train.fit import on_every_host
+
+    by_host = on_every_host(lambda: examine_host(storage))
+    if len(by_host) > 1:
+        yield from grouped(by_host)
