@@ -15,6 +15,7 @@ from distmed.credentials import without_credentials
 from distmed.errors import one_of
 
 CLOCKS_S = 1.0
+CLOCK_ROUNDS = 4
 ANSWER_S = 10.0
 
 
@@ -66,18 +67,32 @@ def _versions() -> Iterator[Finding]:
 
 
 def _clocks() -> Iterator[Finding]:
-    """Hosts answer one after the other; what they differ by beyond the time that the question took is skew."""
+    """What a host's clock is off by beyond the time that the question took is skew.
+
+    The first question also starts processes, so that it takes long and hides much: of several the one that shows most counts.
+    """
     from distmed.train.fit import on_every_host
 
-    asked = time.time()
-    answers = on_every_host(time.time)
-    took = time.time() - asked
-    skew = {host: max(asked - clock, clock - asked - took, 0.0) for host, clock in answers.items()}
-    worst = max(skew, key=lambda host: skew[host])
-    if skew[worst] > CLOCKS_S:
-        yield Finding("warn", "clocks", f"{worst} is off by {skew[worst]:.1f} s", "start chrony or ntpd there")
+    skew: dict[str, float] = {}
+    shortest = float("inf")
+    for _ in range(CLOCK_ROUNDS):
+        asked = time.time()
+        answers = on_every_host(_clock)
+        took = time.time() - asked
+        shortest = min(shortest, took)
+        for host, clock in answers.items():
+            skew[host] = max(skew.get(host, 0.0), asked - clock, clock - asked - took)
+    off = sorted((host for host in skew if skew[host] > CLOCKS_S), key=lambda host: -skew[host])
+    if off:
+        found = one_of([f"{host} is off by {skew[host]:.1f} s" for host in off])
+        yield Finding("warn", "clocks", found, "start chrony or ntpd there")
     else:
-        yield Finding("ok", "clocks", f"within {CLOCKS_S:g} s")
+        yield Finding("ok", "clocks", f"within {CLOCKS_S + shortest:.1f} s")
+
+
+def _clock() -> float:
+    """Ray makes no task of a function that is not written in Python."""
+    return time.time()
 
 
 def _shared(storage: str) -> Iterator[Finding]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from distmed.cluster import ray_cluster
+from distmed.cluster.finding import Finding
+from distmed.errors import UserError
 
 ON_EVERY_HOST = "distmed.train.fit.on_every_host"
 
@@ -22,3 +26,45 @@ def test_a_host_of_a_cluster_looks_at_itself(tmp_path: Path, monkeypatch: pytest
     assert {"memory", "disk", "ray's disk", "interfaces"} <= set(found)
     assert "on all 2 hosts: " in found["memory"]
     assert "/ray" in found["ray's disk"]
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_a_line_that_fails_hides_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def differ(_: object) -> None:
+        raise UserError("torch is 2.12.1 on 10.0.0.2, 2.13.0 on 10.0.0.1", "install the same on all hosts")
+
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr("distmed.train.fit.check_versions", differ)
+    states = {finding.what: finding.state for finding in ray_cluster.examine_cluster(str(tmp_path))}
+    assert states["same versions"] == "fail"
+    assert (states["clocks"], states["shared storage"]) == ("ok", "ok")
+
+
+def clocks(monkeypatch: pytest.MonkeyPatch, off_s: float, takes_s: list[float]) -> Finding:
+    """With one host whose clock is off, which is read in the middle of questions that take so long."""
+    now = [1000.0]
+    durations = iter(takes_s)
+
+    def ask(_: Callable[[], float]) -> dict[str, float]:
+        takes = next(durations)
+        answer = now[0] + takes / 2 + off_s
+        now[0] += takes
+        return {"10.0.0.1": now[0] - takes / 2, "10.0.0.2": answer}
+
+    monkeypatch.setattr(ON_EVERY_HOST, ask)
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    (finding,) = ray_cluster._clocks()
+    return finding
+
+
+@pytest.mark.parametrize("off_s", [-3.0, 3.0])
+def test_a_clock_that_is_off_does_not_hide_in_the_time_a_question_takes(
+    off_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = clocks(monkeypatch, off_s, [8.0, 0.2, 0.04, 0.1])
+    assert (finding.state, finding.found) == ("warn", "10.0.0.2 is off by 3.0 s")
+
+
+def test_clocks_that_agree_are_told_with_what_can_be_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = clocks(monkeypatch, 0.0, [8.0, 2.0, 2.0, 2.0])
+    assert (finding.state, finding.found) == ("ok", "within 3.0 s")
