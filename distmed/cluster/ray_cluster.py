@@ -53,9 +53,24 @@ def _nodes(address: str) -> Iterator[Finding]:
 
 
 def _token() -> Iterator[Finding]:
-    token = os.environ.get("RAY_AUTH_MODE") == "token" or "RAY_AUTH_TOKEN" in os.environ
-    if not token:
-        yield Finding("warn", "token", "RAY_AUTH_MODE is not token", "anybody who reaches the ports can run code")
+    """What this shell sets says nothing of what a cluster asks for: its hosts know how they were started."""
+    from distmed.train.fit import on_every_host
+
+    asks = on_every_host(_asks_for_token)
+    lax = sorted(host for host, asked in asks.items() if not asked)
+    if lax:
+        todo = (
+            "anybody who reaches the ports can run code: RAY_AUTH_MODE=token where Ray is started, not the token alone"
+        )
+        yield Finding("warn", "token", f"not asked for by {one_of(lax)}", todo)
+    else:
+        yield Finding("ok", "token", f"asked for by all {len(asks)} hosts")
+
+
+def _asks_for_token() -> bool:
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+
+    return bool(is_token_auth_enabled())
 
 
 def _versions() -> Iterator[Finding]:

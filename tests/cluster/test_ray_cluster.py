@@ -15,6 +15,15 @@ from distmed.errors import UserError
 ON_EVERY_HOST = "distmed.train.fit.on_every_host"
 
 
+def test_a_live_cluster_gives_a_line_a_check(ray_address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray_address)
+    findings = {finding.what: finding for finding in ray_cluster.examine_cluster(str(tmp_path / "runs"))}
+    assert set(findings) == {"ray", "token", "same versions", "clocks", "shared storage"}
+    assert {finding.state for finding in findings.values()} == {"ok"}, findings
+    assert findings["ray"].found.startswith("1 hosts, 4 CPUs, ")
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.usefixtures("ray_address")
 def test_a_host_of_a_cluster_looks_at_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a task there, whose answer comes back."""
@@ -38,6 +47,19 @@ def test_a_line_that_fails_hides_no_other(monkeypatch: pytest.MonkeyPatch, tmp_p
     states = {finding.what: finding.state for finding in ray_cluster.examine_cluster(str(tmp_path))}
     assert states["same versions"] == "fail"
     assert (states["clocks"], states["shared storage"]) == ("ok", "ok")
+
+
+@pytest.mark.parametrize(("asks", "state"), [((True, True), "ok"), ((True, False), "warn"), ((False, False), "warn")])
+def test_whether_a_token_is_asked_for_is_what_the_hosts_say(
+    asks: tuple[bool, bool], state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token in this shell turns nothing on."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "planted")
+    monkeypatch.setattr(ON_EVERY_HOST, lambda _: dict(zip(("10.0.0.1", "10.0.0.2"), asks, strict=True)))
+    (finding,) = ray_cluster._token()
+    assert finding.state == state
+    assert ("10.0.0.1" in finding.found) == (state == "warn" and not asks[0])
+    assert "planted" not in finding.line()
 
 
 def clocks(monkeypatch: pytest.MonkeyPatch, off_s: float, takes_s: list[float]) -> Finding:
