@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import socket
 import time
@@ -22,6 +23,8 @@ SHM_WARN = 2 * 2**30
 TEMP_WARN = 10 * 2**30
 # Past 95 % Ray writes nothing more to its disk.
 TEMP_FULL = 0.05
+RDMA = Path("/sys/class/infiniband")
+CAP_IPC_LOCK = 14
 
 
 def examine_host(storage: str) -> list[Finding]:
@@ -29,6 +32,7 @@ def examine_host(storage: str) -> list[Finding]:
     checks = {
         "gpus": _gpus,
         "nccl": _nccl,
+        "rdma": _rdma,
         "interfaces": _interfaces,
         "names": _names,
         "memory": _memory,
@@ -60,11 +64,32 @@ def _nccl() -> Iterator[Finding]:
 
     if torch.cuda.is_available():
         version = ".".join(str(part) for part in torch.cuda.nccl.version())
-        chosen = {name: value for name, value in os.environ.items() if name.startswith("NCCL_")}
+        chosen = {name: value for name, value in sorted(os.environ.items()) if name.startswith("NCCL_")}
         yield Finding("ok", "nccl", f"{version}; {chosen or 'no NCCL_ variable set'}")
-        devices = sorted(path.name for path in Path("/sys/class/infiniband").glob("*"))
-        if devices:
-            yield Finding("ok", "rdma", one_of(devices))
+
+
+def _rdma() -> Iterator[Finding]:
+    devices = sorted(path.name for path in RDMA.glob("*"))
+    if not devices:
+        return
+    yield Finding("ok", "rdma", one_of(devices))
+    for path in sorted(RDMA.glob("*/ports/*/state")):
+        state = path.read_text().strip()
+        if not state.endswith(" ACTIVE"):
+            found = f"{path.parents[2].name} port {path.parent.name} is {state}"
+            todo = "its cable, switch or subnet manager (ibstat); or leave it out with NCCL_IB_HCA"
+            yield Finding("warn", "rdma", found, todo)
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    if limit != resource.RLIM_INFINITY and not _may_lock_memory():
+        found = f"a process may lock {limit // 1024} KiB (ulimit -l): NCCL registers more for RDMA"
+        yield Finding("warn", "locked memory", found, "ulimit -l unlimited where Ray is started; --ulimit=memlock=-1")
+
+
+def _may_lock_memory() -> bool:
+    """Whether this process has CAP_IPC_LOCK, to which the limit does not apply."""
+    status = Path("/proc/self/status").read_text()
+    granted = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(granted, 16) >> CAP_IPC_LOCK & 1)
 
 
 def _interfaces() -> Iterator[Finding]:

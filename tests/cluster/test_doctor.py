@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -146,3 +147,33 @@ def test_nccls_version_and_variables_are_told_where_there_are_gpus(monkeypatch: 
     monkeypatch.setenv("NCCL_IB_HCA", "mlx5")
     (finding,) = host._nccl()
     assert finding.found.startswith("2.28.9; ") and "'NCCL_IB_HCA': 'mlx5'" in finding.found
+
+
+@pytest.fixture
+def infiniband(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Two devices with a port each, as /sys has them."""
+    for device in ("mlx5_0", "mlx5_1"):
+        port = tmp_path / device / "ports" / "1"
+        port.mkdir(parents=True)
+        (port / "state").write_text("4: ACTIVE\n")
+    monkeypatch.setattr(host, "RDMA", tmp_path)
+    monkeypatch.setattr("resource.getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return tmp_path
+
+
+def test_a_port_of_rdma_that_is_not_active_is_told(infiniband: Path) -> None:
+    assert list(host._rdma()) == [Finding("ok", "rdma", "mlx5_0, mlx5_1")]
+    (infiniband / "mlx5_1" / "ports" / "1" / "state").write_text("1: DOWN\n")
+    (finding,) = (each for each in host._rdma() if each.state == "warn")
+    assert finding.found == "mlx5_1 port 1 is 1: DOWN"
+    assert "NCCL_IB_HCA" in finding.todo
+
+
+@pytest.mark.usefixtures("infiniband")
+def test_rdma_needs_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (64 * 1024, 64 * 1024))
+    monkeypatch.setattr(host, "_may_lock_memory", lambda: True)
+    assert [finding.state for finding in host._rdma()] == ["ok"]
+    monkeypatch.setattr(host, "_may_lock_memory", lambda: False)
+    (finding,) = (each for each in host._rdma() if each.state == "warn")
+    assert "64 KiB (ulimit -l)" in finding.found
