@@ -20,6 +20,8 @@ from distmed.cluster.host import examine_host
 from distmed.errors import one_of
 
 RAY_PORTS = {6379: "Ray's head", 8265: "Ray's dashboard"}
+# What sinfo calls nodes that run jobs, or will: the others are down, drained, reserved or unknown.
+USABLE = {"idle", "mixed", "allocated", "completing", "planned"}
 
 
 def examine(storage: str | None = None) -> Iterator[Finding]:
@@ -63,13 +65,37 @@ def _packages() -> Iterator[Finding]:
 
 
 def _ports() -> Iterator[Finding]:
-    taken = []
-    for port, what in RAY_PORTS.items():
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                taken.append(f"{port} ({what})")
+    here = _own_addresses()
+    address = os.environ.get("RAY_ADDRESS", "")
+    if _is_here(address, here):
+        yield Finding("ok", "ports", f"held by the cluster at {address}")
+        return
+    taken = [f"{port} ({what})" for port, what in RAY_PORTS.items() if any(_listens(each, port) for each in here)]
     todo = "a cluster of yours, or of somebody else: give Ray another --port" if taken else ""
     yield Finding("warn" if taken else "ok", "ports", f"taken: {', '.join(taken)}" if taken else "free", todo)
+
+
+def _own_addresses() -> list[str]:
+    """A server need not listen on lo: Ray's dashboard is bound to the address that `ray start` is told."""
+    import psutil
+
+    families = (each for addresses in psutil.net_if_addrs().values() for each in addresses)
+    return sorted({"127.0.0.1", *(each.address for each in families if each.family == socket.AF_INET)})
+
+
+def _is_here(address: str, here: list[str]) -> bool:
+    """Whether the RAY_ADDRESS names a head on this machine; `auto` does, by what Ray means with it."""
+    host = address.rpartition("/")[2].rpartition(":")[0]
+    try:
+        return address == "auto" or (host != "" and socket.gethostbyname(host) in here)
+    except OSError:
+        return False
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((host, port)) == 0
 
 
 def _slurm() -> Iterator[Finding]:
@@ -80,5 +106,12 @@ def _slurm() -> Iterator[Finding]:
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or ["no answer"]
         yield Finding("warn", "slurm", f"installed, but sinfo says: {reason[0]}", "ask who runs it, or set SLURM_CONF")
+        return
+    groups = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    # A state may end in a flag, as in `idle~` for one that is powered off; `*` is a node that does not answer.
+    states = {group.split()[-1].rstrip("~#%$@^!-+") for group in groups}
+    found = f"nodes: {', '.join(groups) or 'none'}"
+    if states & USABLE:
+        yield Finding("ok", "slurm", found)
     else:
-        yield Finding("ok", "slurm", "nodes: " + ", ".join(done.stdout.split("\n")).strip(", "))
+        yield Finding("warn", "slurm", found, "no job can start: `sinfo -R` says why; ask who runs it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 import time
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from distmed.cli import main
-from distmed.cluster import host
+from distmed.cluster import doctor, host
 from distmed.cluster.doctor import examine
 from distmed.cluster.finding import Finding, grouped
 from distmed.errors import UserError
@@ -177,3 +178,43 @@ def test_rdma_needs_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "_may_lock_memory", lambda: False)
     (finding,) = (each for each in host._rdma() if each.state == "warn")
     assert "64 KiB (ulimit -l)" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        ("2 idle\n1 down*\n", "ok"),
+        ("4 mixed-\n", "ok"),
+        ("8 idle~\n", "ok"),
+        ("4 down*\n2 drained\n", "warn"),
+        ("3 idle*\n", "warn"),
+        ("", "warn"),
+    ],
+)
+def test_slurm_without_a_node_that_runs_jobs_is_told(
+    answer: str, state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sinfo = tmp_path / "sinfo"
+    sinfo.write_text(f"#!/bin/sh\nprintf '%s' '{answer}'\n")
+    sinfo.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (finding,) = doctor._slurm()
+    assert finding.state == state
+    assert bool(finding.todo) == (state == "warn")
+
+
+def test_a_port_that_is_taken_on_another_address_of_this_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless our own cluster holds it."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(doctor, "_own_addresses", lambda: ["127.0.0.1", "127.0.0.2"])
+    with socket.create_server(("127.0.0.2", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr(doctor, "RAY_PORTS", {port: "Ray's dashboard"})
+        (taken,) = doctor._ports()
+        assert (taken.state, taken.found) == ("warn", f"taken: {port} (Ray's dashboard)")
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.2:6390")
+        (ours,) = doctor._ports()
+        assert ours.state == "ok"
+        monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+        (elsewhere,) = doctor._ports()
+        assert elsewhere.state == "warn"
