@@ -34,6 +34,7 @@ def examine(storage: str | None = None) -> Iterator[Finding]:
     yield from examine_host(storage)
     yield from guarded("ports", _ports)
     yield from guarded("slurm", _slurm)
+    yield from guarded("job server", ray_cluster.examine_job_server)
     yield from guarded("ray", lambda: ray_cluster.examine_cluster(storage))
 
 

@@ -5,9 +5,14 @@ Addresses flow in by the environment, findings flow out. Each host is asked by a
 
 from __future__ import annotations
 
+import json
 import os
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
+from urllib.parse import urlsplit
 
 from distmed.cluster.finding import Finding, grouped, guarded
 from distmed.cluster.host import examine_host
@@ -128,3 +133,31 @@ def _hosts(storage: str) -> Iterator[Finding]:
     by_host = on_every_host(lambda: examine_host(storage))
     if len(by_host) > 1:
         yield from grouped(by_host)
+
+
+def examine_job_server() -> Iterator[Finding]:
+    """What RAY_API_SERVER_ADDRESS names, which launch/submit.sh and `ray job submit` speak to, if it is set."""
+    import ray
+    from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
+
+    address = os.environ.get("RAY_API_SERVER_ADDRESS")
+    if not address:
+        return
+    named = f"RAY_API_SERVER_ADDRESS={without_credentials(address)}"
+    if urlsplit(address).scheme not in ("http", "https"):
+        yield Finding("fail", "job server", f"{named} is no URL", "name the dashboard as in http://head:8265")
+        return
+    request = urllib.request.Request(f"{address.rstrip('/')}/api/version", headers=get_auth_headers_if_auth_enabled({}))
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+            version = json.load(answer)["ray_version"]
+    except urllib.error.HTTPError as error:
+        todo = "name the dashboard; or export RAY_AUTH_MODE=token and the cluster's RAY_AUTH_TOKEN"
+        yield Finding("fail", "job server", f"{named} answers {error.code} {error.reason}", todo)
+    except (OSError, HTTPException, ValueError, KeyError) as error:
+        todo = "start the cluster with a --dashboard-host that can be reached from here, or mend the address"
+        yield Finding("fail", "job server", f"no Ray dashboard answers at {named} ({type(error).__name__})", todo)
+    else:
+        same = version == ray.__version__
+        todo = "" if same else f"install ray {version} here: this one is {ray.__version__}"
+        yield Finding("ok" if same else "warn", "job server", f"Ray {version} at {named}", todo)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,3 +94,55 @@ def test_a_clock_that_is_off_does_not_hide_in_the_time_a_question_takes(
 def test_clocks_that_agree_are_told_with_what_can_be_known(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = clocks(monkeypatch, 0.0, [8.0, 2.0, 2.0, 2.0])
     assert (finding.state, finding.found) == ("ok", "within 3.0 s")
+
+
+@contextmanager
+def job_server(status: int, body: str) -> Iterator[str]:
+    """A dashboard that gives one answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "state", "told"),
+    [
+        (200, '{"ray_version": "SAME"}', "ok", ""),
+        (200, '{"ray_version": "2.9.0"}', "warn", "install ray 2.9.0"),
+        (401, "who are you?", "fail", "RAY_AUTH_MODE=token"),
+        (200, "<html>a router</html>", "fail", "mend the address"),
+    ],
+)
+def test_the_job_server_is_asked(
+    status: int, body: str, state: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    with job_server(status, body.replace("SAME", ray.__version__)) as address:
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
+        (finding,) = ray_cluster.examine_job_server()
+    assert finding.state == state and told in finding.todo
+
+
+@pytest.mark.parametrize("address", ["http://planted:planted@127.0.0.1:1", "127.0.0.1:8265", "head:8265"])
+def test_a_job_server_that_is_not_there_fails(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
+    (finding,) = ray_cluster.examine_job_server()
+    assert finding.state == "fail" and finding.todo
+    assert "planted" not in finding.line()
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
+    assert list(ray_cluster.examine_job_server()) == []
