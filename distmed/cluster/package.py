@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,10 @@ import yaml
 from distmed.errors import UserError
 
 LIMIT_BYTES = 100 * 2**20
-HANDED_ON = ("DISTMED_RUNS", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "HF_HUB_OFFLINE", "NCCL_SOCKET_IFNAME")
+HANDED_ON = ("DISTMED_RUNS", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "HF_HUB_OFFLINE")
+FAMILIES = ("NCCL_", "GLOO_")
+# Not NCCL_IB_PKEY, the index of a partition.
+SECRET = re.compile(r"_KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
 
 
 def size_of(folder: Path, excludes: list[str]) -> Counter[str]:
@@ -51,8 +55,13 @@ def check_size(sizes: Counter[str]) -> int:
 
 def runtime_env(values: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
     """`values` with the settings of `environment` that a run heeds."""
-    handed_on = {name: environment[name] for name in HANDED_ON if name in environment}
+    handed_on = {name: value for name, value in environment.items() if _heeded(name)}
     return {**values, "env_vars": {**values.get("env_vars", {}), **handed_on}}
+
+
+def _heeded(name: str) -> bool:
+    """Each setting of NCCL and Gloo is, whatever this version of them knows; none is if it is called as secrets are."""
+    return name in HANDED_ON or (name.startswith(FAMILIES) and not SECRET.search(name))
 
 
 def main() -> None:

@@ -75,6 +75,8 @@ def test_what_is_shipped_is_counted_without_what_is_excluded(tmp_path: Path) -> 
         "distmed/a.py": 3,
         "distmed/__pycache__/a.pyc": 9,
         "big.safetensors": 9,
+        ".env": 9,
+        "serve/.env.production": 9,
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * size)
@@ -93,6 +95,13 @@ def test_no_secret_is_handed_on_with_a_job() -> None:
     made = runtime_env({"excludes": [], "env_vars": {"A": "1"}}, shell)
     assert made["env_vars"] == {"A": "1", "DISTMED_RUNS": "/shared", "WANDB_MODE": "offline"}
     assert "planted" not in str(made)
+
+
+def test_settings_of_nccl_and_gloo_are_handed_on_with_a_job() -> None:
+    settings = {"NCCL_DEBUG": "INFO", "NCCL_IB_HCA": "mlx5", "NCCL_IB_PKEY": "1", "GLOO_SOCKET_IFNAME": "ib0"}
+    secrets = {"NCCL_PROXY_TOKEN": "planted", "GLOO_API_KEY": "planted", "NCCL_PLUGIN_PASSWORD": "planted"}
+    made = runtime_env({"excludes": []}, {**settings, **secrets, "PATH": "/bin", "MY_NCCL_DEBUG": "INFO"})
+    assert made["env_vars"] == settings
 
 
 @pytest.mark.parametrize(
