@@ -153,6 +153,19 @@ def test_all_pods_share_a_volume_and_have_shared_memory() -> None:
             assert volumes["shm"]["emptyDir"]["medium"] == "Memory"
 
 
+def test_ray_drains_a_pod_for_nearly_as_long_as_kubernetes_waits() -> None:
+    """Ray's default of 30 s would end it before a worker has saved; past the grace period Kubernetes kills it."""
+    from ray._private import ray_constants
+
+    for spec in clusters():
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+            pod = group["template"]["spec"]
+            variables = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+            drains_s = float(variables["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+            assert hasattr(ray_constants, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S")
+            assert 240 <= drains_s <= pod["terminationGracePeriodSeconds"] - 20
+
+
 def test_no_secret_stands_in_a_manifest() -> None:
     for spec in clusters():
         for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
