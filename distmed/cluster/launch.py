@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from distmed.errors import UserError
+from distmed.recipe import Recipe
 from distmed.recipe_file import load_recipe
 from distmed.train.driver import run_folder, unnamed_recipe
 
@@ -18,8 +19,8 @@ OPTIONS = {"--name": "name", "--num-workers": "cluster.num_workers", "--num-tria
 FLAGS = {"--resume", "--verbose", "--force"}
 
 
-def facts(arguments: list[str]) -> str:
-    """The line; raises UserError as `distmed train` would."""
+def recipe_of(arguments: list[str]) -> Recipe:
+    """The recipe that they name, with what they override; raises UserError as `distmed train` would."""
     given: list[str] = []
     said: list[str] = []
     words = iter(word for word in arguments if word not in FLAGS)
@@ -32,7 +33,12 @@ def facts(arguments: list[str]) -> str:
     path = Path(given.pop(0)) if given and "=" not in given[0] else None
     overrides = [*given, *said]
     path = path or unnamed_recipe(overrides, resume="--resume" in arguments)
-    recipe = load_recipe(path, overrides)
+    return load_recipe(path, overrides)
+
+
+def facts(arguments: list[str]) -> str:
+    """The line; raises UserError as `distmed train` would."""
+    recipe = recipe_of(arguments)
     workers = recipe.cluster.most if "num_workers" in recipe.cluster.model_fields_set else "-"
     return f"{recipe.name} {workers} {run_folder(recipe.name).path}"
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from distmed.cluster import again
 from distmed.cluster.launch import facts
 from distmed.cluster.package import LIMIT_BYTES, check_size, runtime_env, size_of
 from distmed.cluster.wait import missing_after
 from distmed.errors import UserError
+from distmed.train.lock import STALE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,6 +51,38 @@ def test_a_run_that_goes_on_without_a_recipe_is_asked_by_its_own(
     (run / "recipe.yaml").write_text(f"{smoke}\ncluster: {{num_workers: [2, 8]}}\n")
     assert facts(["--name", "first", "--resume"]) == f"first 8 {run}"
     assert facts(["--name", "first"]) == f"first - {run}"
+
+
+def test_a_job_that_is_started_again_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an entrypoint that is the same each time."""
+    monkeypatch.setenv("DISTMED_RUNS", str(tmp_path))
+    words = ["train", str(ROOT / "recipes" / "smoke.yaml"), "name=first"]
+    assert again.command(words) == words
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "recipe.yaml").touch()
+    assert again.command(words) == [*words, "--resume"]
+    assert again.command([*words, "--resume"]) == [*words, "--resume"]
+
+
+def test_a_job_that_is_started_again_waits_until_its_dead_driver_is_known_to_be_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another host only the age of the lock tells; a driver that lives is left to `distmed train`, which names it."""
+    lock = tmp_path / "lock.json"
+    lock.write_text('{"host": "head-before", "pid": 7}')
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        os.utime(lock, (time.time() - 2 * STALE_S,) * 2)
+
+    monkeypatch.setattr("time.sleep", sleep)
+    again.wait_for_dead_driver(lock)
+    assert len(slept) == 1
+    os.utime(lock)
+    monkeypatch.setattr(again, "PATIENCE_S", 0.0)
+    again.wait_for_dead_driver(lock)
+    assert len(slept) == 1
 
 
 def test_runs_go_to_a_shared_folder_where_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

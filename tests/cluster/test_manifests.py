@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -164,6 +166,16 @@ def test_ray_drains_a_pod_for_nearly_as_long_as_kubernetes_waits() -> None:
             drains_s = float(variables["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
             assert hasattr(ray_constants, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S")
             assert 240 <= drains_s <= pod["terminationGracePeriodSeconds"] - 20
+
+
+def test_a_job_whose_head_is_lost_is_started_again_and_goes_on() -> None:
+    """KubeRay starts the same entrypoint in a new cluster. It gives the entrypoint to a shell of another pod, Ray to one of the
+    head: what is no plain word would mean something there."""
+    job = documents("rayjob.yaml")[0]["spec"]
+    assert 1 <= job["backoffLimit"] <= 3
+    assert shlex.join(job["entrypoint"].split()) == job["entrypoint"]
+    assert job["entrypoint"].startswith("python -m distmed.cluster.again train /shared/")
+    assert find_spec("distmed.cluster.again")
 
 
 def test_no_secret_stands_in_a_manifest() -> None:
