@@ -228,7 +228,7 @@ def tune(
 
 @app.command()
 def doctor(
-    storage: Annotated[str | None, typer.Argument(help="Where checkpoints shall lie; else this folder.")] = None,
+    storage: Annotated[str | None, typer.Argument(help="Where checkpoints shall lie; else where runs go.")] = None,
 ) -> None:
     """What this machine, or the cluster at RAY_ADDRESS, can do, and what is wrong with it."""
     from distmed.cluster.doctor import examine
