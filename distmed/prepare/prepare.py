@@ -226,12 +226,22 @@ def _write(settings: Settings, folder: Path, parts: Parts, decision: Decision, n
 
 def _cases(settings: Settings, parts: Parts, decision: Decision, number: int) -> Iterator[Case]:
     """The cases of a split, each followed by its variants."""
+    reading = parts.reading()
+    assert reading is not None
+    places = parts.column("place")
     for row, values in parts.rows(decision.split_N == number):
         case = Case.from_row(values)
         if settings.deidentify:
-            case = replace(case, group=f"group-{decision.group_N[row]}")
+            first = places[int(decision.group_N[row])].as_py()
+            case = replace(case, group=_group_name(reading["contents"], first))
         yield case
         yield from variants(case, int(decision.copies_N[row]), settings.seed)
+
+
+def _group_name(contents: list[str], first: str) -> str:
+    """From the sources and the place of the group's first case in them, never from the patient's identifier: two folders
+    have a name in common only where they hold a row in common."""
+    return f"group-{hashlib.sha256(json.dumps([contents, first]).encode()).hexdigest()[:16]}"
 
 
 def _told_cases(cases: Iterator[Case], advanced: Callable[[int], None]) -> Iterator[Case]:

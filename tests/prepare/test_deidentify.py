@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -307,10 +308,29 @@ def test_ids_and_groups_are_replaced_by_places_that_tell_nothing(
     done = prepare(table(rows), *roles, out=tmp_path / "out")
     cases = done.cases()
     assert [c.id.rpartition(":")[2] for c in cases] == ["1", "2", "3", "4", "5", "6"]
-    assert [c.group for c in cases] == ["group-0", "group-0", "group-2", "group-2", "group-4", "group-4"]
+    assert all(re.fullmatch(r"group-[0-9a-f]{16}", c.group) for c in cases)
+    assert cases[0].group == cases[1].group != cases[2].group == cases[3].group != cases[4].group == cases[5].group
     assert done.report["identifiers"] == {"MRN": 6}
     everything = b"".join(path.read_bytes() for path in done.folder.rglob("*.json")).decode() + str(cases)
     assert "7700" not in everything and "visit-9" not in everything
+
+
+def test_groups_of_two_folders_have_a_name_in_common_only_where_they_have_a_row_in_common(
+    deidentifier: Deidentifier, prepare: PrepareDoor, table: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Else `evaluate` takes the first patient of each for one and the same."""
+
+    def groups(name: str, first: int, out: str, *options: str) -> list[str]:
+        rows = [{"text": note(n), "label": "D", "patient": f"P{n}", "site": n % 2} for n in range(first, first + 4)]
+        roles = [word for role in ("text=text", "label=label", "group=patient") for word in ("--columns", role)]
+        return [c.group for c in prepare(table(rows, name), *roles, *options, out=tmp_path / out).cases()]
+
+    train = groups("train.jsonl", 0, "train")
+    assert len(set(train)) == 4
+    assert train == groups("train.jsonl", 0, "again")
+    assert not set(train) & set(groups("dev.jsonl", 4, "dev"))
+    assert not set(train) & set(groups("train.jsonl", 4, "other")), "other rows in a file of the same name"
+    assert groups("train.jsonl", 0, "odd", "--where", "site=1") == train[1::2]
 
 
 def test_without_presidio_one_line_says_how_to_install_it(
