@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -63,13 +63,16 @@ def _explain(fault: Any) -> UserError:
 
 def _keys_beside(loc: tuple[Any, ...]) -> list[str]:
     section: type[BaseModel] = Recipe
+    of_many = False
     for part in loc[:-1]:
-        if isinstance(part, int):
+        if of_many:  # the index, or the key, of one of several sections
+            of_many = False
             continue
-        kinds = _models_in(section.model_fields[part].annotation)
+        annotation = section.model_fields[part].annotation
+        kinds = _models_in(annotation)
         if not kinds:
             return []
-        section = kinds[0]
+        section, of_many = kinds[0], get_origin(annotation) in (list, dict)
     return list(section.model_fields)
 
 

@@ -90,6 +90,12 @@ def test_the_shipped_recipes_are_valid() -> None:
             "`where`",
         ),
         ({**LEAST, "model": {"path": "m", "lora": {"rnk": 4}}}, "unknown recipe key: model.lora.rnk", "`rank`"),
+        (
+            {**LEAST, "tune": {"space": {"optimizer.lr": {"unifrom": [1e-5, 1e-3]}}}},
+            "unknown recipe key: tune.space.optimizer.lr.unifrom",
+            "`uniform`",
+        ),
+        ({**LEAST, "tune": {"space": {"choice": {"choces": [1]}}}}, "tune.space.choice.choces", "`choice`"),
         ({**LEAST, "train": {"epochs": "many"}}, "train.epochs", "mend the value"),
         ({**LEAST, "train": {"epochs": float("inf")}}, "train.epochs", "mend the value"),
         ({**LEAST, "train": {"micro_batch": 0}}, "train.micro_batch", "mend the value"),
