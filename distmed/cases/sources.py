@@ -8,6 +8,7 @@ exam files that are one JSON document.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import io
@@ -15,6 +16,7 @@ import json
 import os
 import posixpath
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,12 +166,19 @@ class _Files:
                         yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
                     except UnicodeDecodeError:
                         place = Place(self.name(path), number, "line")
-                        raise UserError(f"{place} is not UTF-8", f"convert the file: iconv -t utf-8 {path}") from None
+                        raise UserError(f"{place} is not UTF-8", _conversion(path, line)) from None
         except UserError:
             raise
         except Exception as error:  # every store and every compression has errors of its own
             where = f" after line {number}" if number else ""
             raise _unreadable(f"{self.name(path)}{where}", error) from error
+
+
+def _conversion(path: str, line: bytes) -> str:
+    """Of the encodings that a spreadsheet saves tables in, only UTF-16 can be told by a mark at its beginning."""
+    saved_in = "UTF-16" if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "WINDOWS-1252"
+    new = shlex.quote(f"utf8-{posixpath.basename(path)}")
+    return f"convert it: iconv -f {saved_in} -t UTF-8 {shlex.quote(path)} > {new} (-f: what it was saved in)"
 
 
 def _suffix(path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,15 @@ def test_a_broken_file_is_named_with_its_line_and_nothing_of_its_text(
     error = fault(tmp_path / name)
     assert what in error.message
     assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "utf-16"])
+def test_the_command_that_converts_a_file_works_as_it_is_shown(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "of the ward.csv"
+    path.write_bytes("text,label\nétat fébrile,A\n".encode(encoding))
+    command = fault(path).hint.partition("convert it: ")[2].partition(" (")[0]
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert rows(tmp_path / "utf8-of the ward.csv") == [{"text": "état fébrile", "label": "A"}]
 
 
 def test_an_empty_parquet_file_has_no_rows(tmp_path: Path) -> None:
