@@ -199,7 +199,7 @@ class Tracking(Section):
     project: str = Field("distmed", description="W&B project.")
     group: str | None = Field(None, description="W&B group.")
     tags: list[str] = Field([], description="W&B tags.")
-    log_examples: bool = Field(False, description="Let patient text go to W&B and logs.")
+    log_examples: bool = Field(False, description="Let cells of fewer than 5 patients go to W&B's tables and plots.")
 
 
 def _workers(value: Any) -> int | tuple[int, int]:

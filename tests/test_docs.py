@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from distmed.cases.read import read_cases
 from distmed.cli import app
-from distmed.recipe_file import load_recipe
+from distmed.recipe_file import check, load_recipe
+from distmed.values import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -61,3 +65,48 @@ def test_scripts_and_recipes_that_are_named_are_there() -> None:
 def test_the_readme_lists_every_verb() -> None:
     listed = re.findall(r"^\| `distmed (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert sorted(listed) == sorted(VERBS)
+
+
+def recipes_in(page: Path) -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("text", [text for page in PAGES for text in recipes_in(page)])
+def test_a_shown_part_of_a_recipe_is_one(text: str) -> None:
+    values: dict[str, Any] = {
+        "name": "a",
+        "task": "generate" if "sequence_parallel" in text else "classify",
+        "model": {"path": "m"},
+        "data": {"train": [{"source": "x"}]},
+    }
+    for key, value in parse(text).items():
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
+    check(values)
+
+
+def test_the_recipe_of_the_readme_takes_the_table_that_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = (f'"fever, day {n}",B54,patient-{n // 2}\n' for n in range(200))
+    (tmp_path / "notes.csv").write_text("note,icd10,patient_id\n" + "".join(rows))
+    (text,) = recipes_in(ROOT / "README.md")
+    (tmp_path / "mine.yaml").write_text(text)
+    data = load_recipe("mine.yaml").data
+    train, held_out = ([case.group for case in read_cases(source)] for source in (data.train[0], data.eval[0]))
+    assert len(train) + len(held_out) == 200
+    assert held_out and not {*train} & {*held_out}
+
+
+def test_the_chain_of_imports_is_the_one_that_is_held() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    chain = re.search(r"\(`make lint` checks it\): (.+?)\. ", text, flags=re.DOTALL)
+    assert chain
+    shown = [re.findall(r"\w+", step) for step in chain[1].split("◄")]
+    height = {room: n for n, layer in enumerate(reversed(layers)) for room in re.findall(r"distmed\.(\w+)", layer)}
+    rooms = {path.parent.name for path in (ROOT / "distmed").glob("*/__init__.py")} | {"cli", "session"}
+    assert rooms <= {room for step in shown for room in step}
+    for below, above in itertools.pairwise(shown):
+        assert max(height[room] for room in below) < min(height[room] for room in above)
