@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # For sites without a network: bring everything a run needs to one folder, carry it over, and take it out there.
-#   launch/stage.sh pack FOLDER [--model HUB_ID[@REVISION]] [--data PATH_OR_HUB_ID] …     where there is a network
-#   launch/stage.sh unpack FOLDER VENV                                                    where there is none
+#   launch/stage.sh pack FOLDER [--model HUB_ID[@REVISION]] [--data PATH_OR_HUB_ID] [--extras privacy] …   where there is a network
+#   launch/stage.sh unpack FOLDER VENV                                                                     where there is none
 # FOLDER then holds wheels/, models/, data/, distmed/ and SHA256SUMS. Unpacking checks the sums, makes the environment VENV and
-# prints the paths for the recipe.
+# prints the paths for the recipe. Extras: privacy for `distmed prepare`, quant for model.quantize, gpu; all unless --extras names some.
 set -euo pipefail
+EXTRAS=gpu,privacy,quant
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 usage() {
@@ -12,24 +13,31 @@ usage() {
     exit 2
 }
 
-# What --model and --data name is asked for before anything is packed.
+# What the options name is asked for before anything is packed; prints the extras.
 check_words() {
+    local extras=$EXTRAS extra
     while (($#)); do
         case $1 in
-            --model | --data) [[ -n ${2:-} ]] || { echo "stage.sh: $1 names nothing to pack" >&2 && usage; } ;;
-            *) echo "stage.sh: $1? after FOLDER come --model and --data" >&2 && usage ;;
+            --model | --data | --extras) [[ -n ${2:-} ]] || { echo "stage.sh: $1 names nothing to pack" >&2 && usage; } ;;
+            *) echo "stage.sh: $1? after FOLDER come --model, --data and --extras" >&2 && usage ;;
         esac
+        [[ $1 != --extras ]] || extras=$2
         shift 2
     done
+    for extra in ${extras//,/ }; do
+        [[ ,$EXTRAS, == *",$extra,"* ]] || { echo "stage.sh: no extra $extra, only $EXTRAS" >&2 && usage; }
+    done
+    echo "$extras"
 }
 
 pack() {
-    local folder=$1 revision name seen=" "
+    local folder=$1 revision name seen=" " extras
     shift
-    check_words "$@"
+    extras=$(check_words "$@")
     mkdir -p "$folder"/{wheels,models,data}
-    python -m pip wheel --quiet --wheel-dir "$folder/wheels" --constraint "$root/constraints.txt" "$root"
+    python -m pip wheel --quiet --wheel-dir "$folder/wheels" --constraint "$root/constraints.txt" "${root}[$extras]"
     mkdir -p "$folder/distmed"
+    echo "$extras" >"$folder/distmed/extras"
     cp -r "$root"/{constraints.txt,recipes,ds_configs,slurm,launch} "$folder/distmed/"
     while (($#)); do
         case $1 in
@@ -66,7 +74,8 @@ unpack() {
     folder=$(cd "$1" && pwd)
     (cd "$folder" && sha256sum --quiet --check SHA256SUMS)
     python3 -m venv "$2"
-    "$2/bin/pip" install --quiet --no-index --find-links "$folder/wheels" --constraint "$folder/distmed/constraints.txt" distmed
+    "$2/bin/pip" install --quiet --no-index --find-links "$folder/wheels" --constraint "$folder/distmed/constraints.txt" \
+        "distmed[$(<"$folder/distmed/extras")]"
     "$2/bin/distmed" --version
     echo "models: $(ls -d "$folder"/models/*/ 2>/dev/null | tr '\n' ' ')"
     echo "data:   $(ls -d "$folder"/data/* 2>/dev/null | tr '\n' ' ')"

@@ -85,8 +85,30 @@ def test_what_is_packed_comes_out_again(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "extras"), [([], "gpu,privacy,quant"), (["--extras", "privacy,quant"], "privacy,quant")]
+)
+def test_what_distmed_needs_for_some_verbs_is_packed_and_installed(
+    words: list[str], extras: str, tmp_path: Path
+) -> None:
+    stage = Stage(tmp_path)
+    for done in (stage("pack", "stage", *words), stage("unpack", "stage", "venv")):
+        assert done.returncode == 0, done.stderr
+    wheel = next(called for called in stage.calls if "wheel" in called)
+    install = next(called for called in stage.calls if called[0] == "install")
+    assert (wheel[-1], install[-1]) == (f"{ROOT}[{extras}]", f"distmed[{extras}]")
+
+
+@pytest.mark.parametrize(
     "words",
-    [[], ["pack"], ["unpack", "stage"], ["pack", "stage", "--model"], ["pack", "stage", "--modl", "some/model"]],
+    [
+        [],
+        ["pack"],
+        ["unpack", "stage"],
+        ["pack", "stage", "--model"],
+        ["pack", "stage", "--modl", "some/model"],
+        ["pack", "stage", "--extras"],
+        ["pack", "stage", "--extras", "privacy,qant"],
+    ],
 )
 def test_what_is_wrong_with_the_words_is_told_before_anything_is_packed(words: list[str], tmp_path: Path) -> None:
     done = Stage(tmp_path)(*words)
@@ -137,8 +159,10 @@ def test_the_container_copies_what_is_there_and_installs_what_exists() -> None:
         *sources, _ = line.split()
         assert all((ROOT / source).exists() for source in sources), line
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    extras = re.findall(r"'\.\[(\w+)\]'", text)
-    assert extras and set(extras) <= set(project["project"]["optional-dependencies"])
+    (extras,) = re.findall(r"'\.\[([\w,]+)\]'", text)
+    packed = re.search(r"^EXTRAS=(.+)$", (ROOT / "launch" / "stage.sh").read_text(), re.MULTILINE)
+    assert packed and extras == packed[1]
+    assert {*extras.split(",")} <= {*project["project"]["optional-dependencies"]}
     # What the build of a wheel takes in has to be in the image.
     copied = {word.rstrip("/") for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for word in line.split()[:-1]}
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]
