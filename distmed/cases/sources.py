@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distmed.cases.formats import Format, format_of
+from distmed.cases.formats import Format
 from distmed.cases.rows import Place, Row
 from distmed.errors import UserError, one_of
 from distmed.recipe import Source
@@ -33,14 +33,11 @@ _CELL_LIMIT = 1 << 26
 _BATCH = 1000
 
 
-def read_rows(source: Source) -> Iterator[Row]:
-    """The rows of a source as dicts by column, one at a time. Raises UserError for whatever is wrong with the files."""
-    for _, row in placed_rows(source, format_of(source)):
-        yield row
-
-
 def placed_rows(source: Source, format: Format) -> Iterator[tuple[Place, Row]]:
-    """The rows of a source, each with the file and line it came from."""
+    """The rows of a source as dicts by column, one at a time, each with the file and line it came from.
+
+    Raises UserError for whatever is wrong with the files.
+    """
     files = _Files(source.source, nested=format.unnest is not None)
     if not files.paths:
         yield from _hub_rows(source.source)

@@ -149,17 +149,6 @@ def at_step(root: str | Path, step: int, filesystem: Any = None) -> str | None:
     return None
 
 
-def newest_verified(root: str | Path, notes: list[str], filesystem: Any = None) -> str | None:
-    """As `newest_complete`, but read against the hashes, falling back to the one before. One process reads
-    everything."""
-    for found, folder in complete_newest_first(root, notes, filesystem):
-        wrong = verify(folder)
-        if wrong is None:
-            return str(folder)
-        notes.append(f"skipped {found}: {wrong}")
-    return None
-
-
 def prune(
     root: str | Path, keep: int, protect: str | Collection[str] | None = None, filesystem: Any = None
 ) -> list[str]:

@@ -21,7 +21,7 @@ CPU = "CPU"
 class Device:
     """One accelerator, or one worker's share of a CPU host.
 
-    `memory`: bytes that its driver reports. `bf16_flops`, `fp32_flops`: dense peak FLOP/s. `bandwidth`: memory, bytes/s.
+    `memory`: bytes that its driver reports. `bf16_flops`, `fp32_flops`: dense peak FLOP/s.
     `link`: to its neighbors in the host, bytes/s in one direction; `network`: to other hosts, bytes/s. `host_memory`: of
     the host for each device, and `storage`, bytes/s of its disk: as sold in common servers, so look at your own.
     """
@@ -30,7 +30,6 @@ class Device:
     memory: int
     bf16_flops: float
     fp32_flops: float
-    bandwidth: float
     link: float
     network: float
     host_memory: int
@@ -47,19 +46,18 @@ class Device:
 DEVICES: dict[str, Device] = {
     device.name: device
     for device in (
-        Device("A100-40", 40_960 * MIB, 312e12, 19.5e12, 1555e9, 300e9, 25e9, 128 * GIB, 3e9, "NVIDIA A100 data sheet"),
-        Device("A100-80", 81_920 * MIB, 312e12, 19.5e12, 2039e9, 300e9, 25e9, 256 * GIB, 3e9, "NVIDIA A100 data sheet"),
-        Device("H100-80", 81_559 * MIB, 989.4e12, 67e12, 3350e9, 450e9, 50e9, 256 * GIB, 6e9, "NVIDIA H100 data sheet"),
-        Device("H200-141", 143_771 * MIB, 989.4e12, 67e12, 4800e9, 450e9, 50e9, 256 * GIB, 6e9, "NVIDIA H200 data sheet"),
-        Device("B200-180", 183_359 * MIB, 2250e12, 75e12, 7700e9, 900e9, 50e9, 256 * GIB, 6e9, "NVIDIA Blackwell data sheet"),
-        Device("MI300X-192", 196_592 * MIB, 1307.4e12, 163.4e12, 5300e9, 448e9, 50e9, 256 * GIB, 6e9, "AMD MI300X data sheet"),
-        Device("L40S-48", 46_068 * MIB, 362.05e12, 91.6e12, 864e9, 32e9, 12.5e9, 128 * GIB, 3e9, "NVIDIA L40S data sheet"),
-        Device("RTX4090-24", 24_564 * MIB, 165.2e12, 82.6e12, 1008e9, 32e9, 1.25e9, 64 * GIB, 3e9, "NVIDIA Ada white paper"),
+        Device("A100-40", 40_960 * MIB, 312e12, 19.5e12, 300e9, 25e9, 128 * GIB, 3e9, "NVIDIA A100 data sheet"),
+        Device("A100-80", 81_920 * MIB, 312e12, 19.5e12, 300e9, 25e9, 256 * GIB, 3e9, "NVIDIA A100 data sheet"),
+        Device("H100-80", 81_559 * MIB, 989.4e12, 67e12, 450e9, 50e9, 256 * GIB, 6e9, "NVIDIA H100 data sheet"),
+        Device("H200-141", 143_771 * MIB, 989.4e12, 67e12, 450e9, 50e9, 256 * GIB, 6e9, "NVIDIA H200 data sheet"),
+        Device("B200-180", 183_359 * MIB, 2250e12, 75e12, 900e9, 50e9, 256 * GIB, 6e9, "NVIDIA Blackwell data sheet"),
+        Device("MI300X-192", 196_592 * MIB, 1307.4e12, 163.4e12, 448e9, 50e9, 256 * GIB, 6e9, "AMD MI300X data sheet"),
+        Device("L40S-48", 46_068 * MIB, 362.05e12, 91.6e12, 32e9, 12.5e9, 128 * GIB, 3e9, "NVIDIA L40S data sheet"),
+        Device("RTX4090-24", 24_564 * MIB, 165.2e12, 82.6e12, 32e9, 1.25e9, 64 * GIB, 3e9, "NVIDIA Ada white paper"),
     )
 }  # fmt: skip
-# A core with AVX2 as measured here (94 GFLOP/s, two fused multiply-adds of 8 floats a cycle); two channels of DDR4 a core.
+# A core with AVX2 as measured here (94 GFLOP/s, two fused multiply-adds of 8 floats a cycle).
 CPU_CORE_FLOPS = 90e9
-CPU_CORE_BANDWIDTH = 10e9
 # gloo, between two workers of one host of two cores: all-gathers of 32 to 128 MiB send 0.33 to 0.37 GB/s, 0.7 of this.
 CPU_LINK = 0.5e9
 
@@ -115,7 +113,6 @@ def cpu_host(workers: int, cores: int, memory: int, nodes: int = 1) -> Machine:
         memory // per_node,
         CPU_CORE_FLOPS * share,
         CPU_CORE_FLOPS * share,
-        CPU_CORE_BANDWIDTH * share,
         CPU_LINK,
         CPU_LINK,
         memory // per_node,

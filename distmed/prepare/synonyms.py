@@ -237,7 +237,6 @@ def _table() -> tuple[dict[str, str], dict[str, str]]:
 
 
 SHORT, WORDS = _table()
-PAIRS = sum(len(table.strip().splitlines()) for table in (_ABBREVIATIONS, _SYNONYMS))
 
 _FORMS = re.compile(
     r"(?<![\w-])(?P<article>[Aa]n? )?(?:(?P<short>{})|(?P<word>(?i:{})))(?![\w-])".format(

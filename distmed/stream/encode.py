@@ -44,10 +44,6 @@ class Example:
     target_start: int
     label: int
 
-    @property
-    def is_target(self) -> NDArray[np.bool_]:
-        return np.arange(len(self.input_ids)) >= self.target_start
-
 
 class Encode:
     """The encoding of a recipe with a tokenizer; the same in any process. Call it with a case, or `batch` with many."""

@@ -14,6 +14,7 @@ from distmed.cases.formats import FORMATS, format_of
 from distmed.cases.prompts import Prompt
 from distmed.cases.read import CaseReader
 from distmed.cases.rows import RowError
+from distmed.cases.sources import placed_rows
 from distmed.errors import UserError
 from distmed.recipe import Data, Source
 
@@ -250,8 +251,6 @@ def test_real_phenopackets_never_tell_the_disease(shared_data: Path) -> None:
 
 
 def test_real_abstracts_never_tell_the_long_answer(shared_data: Path) -> None:
-    from distmed.cases.sources import read_rows
-
     source = Source(source=f"{shared_data}/pubmedqa/train.json", format="pubmedqa")
-    for case, row in zip(CaseReader(source), read_rows(source), strict=True):
+    for case, (_, row) in zip(CaseReader(source), placed_rows(source, format_of(source)), strict=True):
         assert row["LONG_ANSWER"] not in prompt("generate").messages(case)[0]["content"]

@@ -6,14 +6,13 @@ import gzip
 import json
 import lzma
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distmed.cases.formats import format_of
-from distmed.cases.sources import placed_rows, read_rows
+from distmed.cases.sources import placed_rows
 from distmed.errors import UserError
 from distmed.recipe import Source
 
@@ -21,7 +20,8 @@ ROWS = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
 
 
 def rows(path: object, **options: Any) -> list[dict[str, Any]]:
-    return list(read_rows(Source(source=str(path), **options)))
+    source = Source(source=str(path), **options)
+    return [row for _, row in placed_rows(source, format_of(source))]
 
 
 def fault(path: object, **options: Any) -> UserError:
@@ -150,8 +150,9 @@ def test_a_hub_id_goes_to_datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text(as_jsonl(ROWS) + "not json\n")
-    stream: Iterator[dict[str, Any]] = read_rows(Source(source=str(tmp_path / "x.jsonl")))
-    assert [next(stream), next(stream)] == ROWS
+    source = Source(source=str(tmp_path / "x.jsonl"))
+    stream = placed_rows(source, format_of(source))
+    assert [row for _, row in (next(stream), next(stream))] == ROWS
 
 
 def test_a_missing_file_or_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,22 +54,16 @@ def test_the_newest_complete_one_is_found_behind_a_broken_one(tmp_path: Path, da
     assert notes[0].startswith("skipped step-00000020-world-2-attempt-0: rank-0000")
 
 
-def test_a_flipped_byte_is_found_and_the_one_before_taken(tmp_path: Path) -> None:
-    good, broken = make.write(tmp_path, 10), Path(make.write(tmp_path, 20))
-    make.flip_byte(broken / "rank-00002-of-00002.safetensors")
-    assert folders.newest_complete(tmp_path)[0] == str(broken)
-    notes: list[str] = []
-    assert folders.newest_verified(tmp_path, notes) == good
-    assert notes == [
-        "skipped step-00000020-world-2-attempt-0: rank-00002-of-00002.safetensors is damaged: "
-        "its hash is not the one in its marker"
-    ]
-    assert folders.verify(good) is None
+def test_a_flipped_byte_is_found_by_its_hash_alone(tmp_path: Path) -> None:
+    path = make.write(tmp_path, 20)
+    assert folders.verify(path) is None
+    make.flip_byte(Path(path) / "rank-00002-of-00002.safetensors")
+    assert folders.is_complete(path)
+    assert folders.verify(path) == ("rank-00002-of-00002.safetensors is damaged: its hash is not the one in its marker")
 
 
 def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
     assert folders.newest_complete(tmp_path / "nowhere") == (None, [])
-    assert folders.newest_verified(tmp_path, []) is None
     assert folders.prune(tmp_path, keep=1) == []
 
 

@@ -27,7 +27,8 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_no_scrap(tmp_path: Path, fi
         "rank-00002-of-00002.json",
         "rank-00002-of-00002.safetensors",
     ]
-    assert folders.newest_verified(tmp_path, []) == old
+    assert folders.newest_complete(tmp_path)[0] == old
+    assert folders.verify(old) is None
 
 
 def test_a_full_disk_leaves_no_empty_folder(tmp_path: Path) -> None:

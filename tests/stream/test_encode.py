@@ -31,7 +31,7 @@ def test_a_classified_case_ends_with_one_summary_token(recipe: RecipeMaker, toke
     assert example.input_ids.dtype == np.int32
     assert tokenizer.decode(example.input_ids) == "acute pain; mild fever; severe rash</s>"
     assert example.label == 1
-    assert not example.is_target.any()
+    assert example.target_start == len(example.input_ids)
     assert encode(dataclasses.replace(CASE, label="D9"), 0, False).label == -1
 
 
@@ -53,8 +53,8 @@ def test_an_empty_case_still_has_a_token(recipe: RecipeMaker, tokenizer: Any) ->
 
 def test_the_answer_and_its_end_are_the_target(recipe: RecipeMaker, tokenizer: Any) -> None:
     example = Encode(recipe("generate"), tokenizer, {})(CASE, 0, True)
-    assert tokenizer.decode(example.input_ids[example.is_target]) == "disease 1</s>"
-    assert tokenizer.decode(example.input_ids[~example.is_target]).endswith("<|assistant|>\n")
+    assert tokenizer.decode(example.input_ids[example.target_start :]) == "disease 1</s>"
+    assert tokenizer.decode(example.input_ids[: example.target_start]).endswith("<|assistant|>\n")
 
 
 def test_of_a_dialogue_the_last_answer_is_the_target(recipe: RecipeMaker, tokenizer: Any) -> None:
@@ -62,12 +62,13 @@ def test_of_a_dialogue_the_last_answer_is_the_target(recipe: RecipeMaker, tokeni
     example = Encode(recipe("generate"), tokenizer, {})(
         Case(id="d", kind="dialogue", group="d", messages=turns), 0, True
     )
-    assert tokenizer.decode(example.input_ids[example.is_target]) == "mild rash</s>"
+    assert tokenizer.decode(example.input_ids[example.target_start :]) == "mild rash</s>"
 
 
 def test_a_dialogue_without_an_answer_has_no_target(recipe: RecipeMaker, tokenizer: Any) -> None:
     case = Case(id="d", kind="dialogue", group="d", messages=(("user", "pain?"),))
-    assert not Encode(recipe("generate"), tokenizer, {})(case, 0, True).is_target.any()
+    example = Encode(recipe("generate"), tokenizer, {})(case, 0, True)
+    assert example.target_start == len(example.input_ids)
 
 
 def test_tokens_that_merge_over_the_border_belong_to_the_answer(recipe: RecipeMaker, tokenizer: Any) -> None:
@@ -76,7 +77,7 @@ def test_tokens_that_merge_over_the_border_belong_to_the_answer(recipe: RecipeMa
     merging.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     case = Case(id="d", kind="dialogue", group="d", messages=(("user", "acute rash, pa"), ("assistant", "in")))
     example = Encode(recipe("generate"), merging, {})(case, 0, True)
-    targets = merging.decode(example.input_ids[example.is_target])
+    targets = merging.decode(example.input_ids[example.target_start :])
     assert targets.endswith("pain") and targets.strip() == "pain"
 
 
@@ -90,7 +91,7 @@ def test_where_the_template_asks_otherwise_than_it_records_the_answer_starts_at_
     )
     case = Case(id="d", kind="dialogue", group="d", messages=(("user", "acute pain"), ("assistant", " mild rash")))
     example = Encode(recipe("generate"), thinking, {})(case, 0, True)
-    assert thinking.decode(example.input_ids[example.is_target]) == " mild rash"
+    assert thinking.decode(example.input_ids[example.target_start :]) == " mild rash"
 
 
 DATED = "{{ 'Today Date: ' + strftime_now('%d %b %Y') }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
