@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distmed import __version__
+from distmed.cases.files import file_system, local, local_files
 from distmed.cases.read import CaseReader
-from distmed.cases.sources import file_system, local, local_files
 from distmed.errors import UserError
 from distmed.prepare.manifest import MANIFEST, Manifest, bytes_hash
 from distmed.prepare.shards import write_shards

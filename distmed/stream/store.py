@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from distmed.cases.sources import file_system
+from distmed.cases.files import file_system
 from distmed.errors import UserError
 from distmed.prepare.manifest import MANIFEST, Manifest, file_hash
 from distmed.prepare.open import check_source, open_source
