@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from distmed.cases.case import Case
-from distmed.cases.columns import DEFAULT, LETTERS, by_columns, check_roles, labeled, parsed
+from distmed.cases.columns import DEFAULT, by_columns, check_roles, labeled, parsed
 from distmed.cases.demographics import age_in_years, sex_of
+from distmed.cases.exams import head_qa, head_qa_rows, mmlu, pubmedqa, pubmedqa_rows
 from distmed.cases.rows import Row, RowError, text_of, written
 from distmed.errors import UserError
 from distmed.recipe import Source
@@ -98,77 +99,6 @@ def _findings(row: Row, column: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise RowError(f"holds no list of findings in column `{column}`", 'write findings as a list: ["…", "…"]')
     return tuple(names)
-
-
-def _pubmedqa(row: Row) -> Case:
-    sections = zip(row["LABELS"], row["CONTEXTS"], strict=True)
-    abstract = "\n".join(f"{label.capitalize()}: {text}" for label, text in sections)
-    decision = text_of(row["final_decision"])
-    return Case(
-        id=str(row["pmid"]),
-        kind="choice",
-        group=str(row["pmid"]),
-        text=f"{abstract}\nQuestion (yes, no or maybe): {written(row, 'QUESTION')}",
-        label=decision,
-        label_name=decision,
-    )
-
-
-def _pubmedqa_rows(document: dict[str, Row]) -> Iterator[Row]:
-    for pmid, article in document.items():
-        yield {"pmid": pmid, **article}
-
-
-def _head_qa(row: Row) -> Case | None:
-    if row["image"]:
-        return None
-    answers = sorted(row["answers"], key=lambda answer: int(answer["aid"]))
-    return Case(
-        id=f"{row['name']}-{row['qid']}",
-        kind="choice",
-        group=str(row["name"]),
-        text=written(row, "qtext"),
-        options=tuple(written(answer, "atext") for answer in answers),
-        **_lettered(_numbered(row["ra"], len(answers))),
-        subgroups={"category": str(row["category"])},
-    )
-
-
-def _head_qa_rows(document: dict[str, Any]) -> Iterator[Row]:
-    for name, exam in document["exams"].items():
-        for question in exam["data"]:
-            yield {"name": name, "category": exam["category"], **question}
-
-
-def _numbered(right_answer: Any, options: int) -> str | None:
-    """The letter of a right answer that counts from 1."""
-    number = text_of(right_answer)
-    if number is None:
-        return None
-    if not number.isdigit() or not 1 <= int(number) <= options:
-        raise RowError(
-            "`ra` is not the number of one of its answers", "`ra` counts from 1; mend it or take the row out"
-        )
-    return LETTERS[int(number) - 1]
-
-
-def _mmlu(row: Row) -> Case:
-    letter = text_of(row["answer"])
-    if letter is not None and letter not in "ABCD":
-        raise RowError("`answer` is not one of the letters A to D", "mend it or take the row out")
-    return Case(
-        id="",
-        kind="choice",
-        group="",
-        text=written(row, "question"),
-        options=tuple(written(row, option) for option in "ABCD"),
-        **_lettered(letter),
-    )
-
-
-def _lettered(letter: str | None) -> dict[str, Any]:
-    """A model answers a question by its letter alone, which is also what metrics compare."""
-    return {"label": letter, "label_name": letter}
 
 
 _SECTIONS = {
@@ -261,24 +191,24 @@ FORMATS: dict[str, Format] = {
             "pubmedqa",
             ("pmid", "QUESTION", "CONTEXTS", "LABELS", "final_decision"),
             "Never LONG_ANSWER, the conclusion that gives the answer away, nor the two reasoning_*_pred columns.",
-            _pubmedqa,
+            pubmedqa,
             answers=("final_decision",),
-            unnest=_pubmedqa_rows,
+            unnest=pubmedqa_rows,
         ),
         Format(
             "head_qa",
             ("name", "category", "qid", "qtext", "ra", "answers", "image"),
             "Never `ra` (which counts from 1), and no question that needs its image.",
-            _head_qa,
+            head_qa,
             answers=("ra",),
             drops="question needs its image",
-            unnest=_head_qa_rows,
+            unnest=head_qa_rows,
         ),
         Format(
             "mmlu",
             ("question", "A", "B", "C", "D", "answer"),
             "Never the answer column; these are test questions, so never train on them.",
-            _mmlu,
+            mmlu,
             answers=("answer",),
             header=("question", "A", "B", "C", "D", "answer"),
         ),
