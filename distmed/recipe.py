@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from distmed.together import check_together
 from distmed.tuning import Change, Tune
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -272,55 +273,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        for change in self.changes:
-            for key, value in change.set.items():
-                section, _, name = key.partition(".")
-                of_section = getattr(self, section)
-                type(of_section).model_validate({**of_section.model_dump(), name: value})
-        if self.model.quantize is not None and self.model.lora is None:
-            raise ValueError("model.quantize: weights in 4 bits cannot be trained themselves; add model.lora")
-        if self.model.quantize is not None and self.model.init == "random":
-            raise ValueError(
-                "model.quantize freezes the weights, and model.init=random gives it none that were trained; "
-                "set model.init=pretrained"
-            )
-        self._check_sequence_parallel()
-        if self.cluster.most // self.cluster.sequence_parallel > self.train.global_batch:
-            raise ValueError(
-                f"cluster.num_workers: {self.cluster.most} workers share train.global_batch="
-                f"{self.train.global_batch} sequences, so some would have none; raise one or lower the other"
-            )
-        unweighted = [source.source for source in self.data.train if source.weight is None]
-        if unweighted and len(unweighted) < len(self.data.train):
-            raise ValueError(
-                f"data.train: {unweighted[0]} has no weight, others have; give every source a weight, or none"
-            )
+        check_together(self)
         return self
-
-    def _check_sequence_parallel(self) -> None:
-        n, workers = self.cluster.sequence_parallel, self.cluster.num_workers
-        if n == 1:
-            return
-        if isinstance(workers, tuple):
-            raise ValueError(
-                f"cluster.sequence_parallel={n}: an elastic run might get a number of workers that it does not divide; "
-                "set cluster.num_workers to one number"
-            )
-        if workers % n:
-            raise ValueError(
-                f"cluster.sequence_parallel={n} does not divide cluster.num_workers={workers}; "
-                f"set cluster.num_workers={-(-workers // n) * n}"
-            )
-        if self.task != "generate":
-            raise ValueError(
-                f"cluster.sequence_parallel={n} shares the tokens of texts that are generated, and task is classify; "
-                "set cluster.sequence_parallel=1"
-            )
-        if self.data.packing and self.model.attention == "sdpa":
-            raise ValueError(
-                f"cluster.sequence_parallel={n}: sdpa would need a mask of all tokens by all tokens for packed cases; "
-                "set data.packing=false, or model.attention=flash2, flash3 or flex"
-            )
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
