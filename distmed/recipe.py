@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from distmed.together import check_together
+from distmed.recipe_checks import check_across_sections
 from distmed.tuning import Change, Tune
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -273,7 +273,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        check_together(self)
+        check_across_sections(self)
         return self
 
     def to_yaml(self) -> str:

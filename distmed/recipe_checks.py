@@ -1,4 +1,4 @@
-"""Together: what no section of a recipe can check alone, since it is about two of them.
+"""What no section of a recipe can check alone, since it is about two of them.
 
 A recipe whose sections are each in order flows in; nothing flows out but a ValueError, "what is wrong; how to mend it".
 """
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from distmed.recipe import Recipe
 
 
-def check_together(recipe: Recipe) -> None:
+def check_across_sections(recipe: Recipe) -> None:
     for change in recipe.changes:
         for key, value in change.set.items():
             section, _, name = key.partition(".")
