@@ -75,7 +75,7 @@ def floors(train: Sequence[Case], cases: Sequence[Case], table: pa.Table) -> lis
 
 
 def compare_exams(cases: Sequence[Case], table: pa.Table, rivals: Sequence[Rival]) -> list[dict[str, Any]]:
-    """The section `comparison`: McNemar over the letters, and the paired difference in each way that both answered."""
+    """The section `comparison`: an exact test over the letters, and the paired difference in each way that both answered."""
     from distmed.evaluate.choice import answers
 
     this = {way: _right(said, cases) for way, said in answers(table).items()}
@@ -90,7 +90,7 @@ def compare_exams(cases: Sequence[Case], table: pa.Table, rivals: Sequence[Rival
             drawn_B = (weights_BN @ change_N) / total_B
             difference = bootstrapped(float(change_N.mean(dtype=np.float64)), drawn_B, len(cases), count)
             figures[way] = {"this": float(this[way].mean()), "other": float(other_N.mean()), "difference": difference}
-        test = mcnemar(this["letter"], other["letter"])
+        test = mcnemar(this["letter"], other["letter"], groups)
         rows.append({"with": what, "name": name, "n": len(cases), "mcnemar": test, "figures": figures})
     holm(rows)
     return rows

@@ -48,7 +48,7 @@ def floors(train: Sequence[Case], scored: Diagnosed) -> list[Rival]:
 
 def compare_all(scored: Diagnosed, rivals: Sequence[Rival], weights_BN: NDArray[np.float32]) -> list[dict[str, Any]]:
     """The section `comparison`: McNemar and paired differences for every rival, p adjusted over all of them."""
-    groups = len({scored.groups[n] for n in scored.in_set.tolist()})
+    groups = [scored.groups[n] for n in scored.in_set.tolist()]
     rows = []
     for what, name, probabilities_NK, space in rivals:
         this, other = _aligned(scored, probabilities_NK, space)
