@@ -40,7 +40,9 @@ class Sample:
         self.confidence_N = self.probabilities_NK.max(axis=1)
         ranked_NT = np.argsort(-self.probabilities_NK, axis=1, kind="stable")[:, :5]
         self.predicted_N = ranked_NT[:, 0]
-        self.hits_NT = np.maximum.accumulate(ranked_NT == self.gold_N[:, None], axis=1)
+        # A class of probability 0 was not named, whatever its place among equals.
+        named_N1 = self.true_N[:, None] > 0
+        self.hits_NT = np.maximum.accumulate((ranked_NT == self.gold_N[:, None]) & named_N1, axis=1)
         self.correct_N = self.hits_NT[:, 0]
         self.classes_present, self.starts = np.unique(self.gold_N, return_index=True)
 
@@ -89,16 +91,19 @@ class Sample:
         }
 
     @cached_property
+    def true_N(self) -> Floats:
+        """Probability of the true class."""
+        return self.probabilities_NK[np.arange(self.cases), self.gold_N]
+
+    @cached_property
     def nll_N(self) -> Floats:
         """Negative log-likelihood of the true class, in nats."""
-        true_N = self.probabilities_NK[np.arange(self.cases), self.gold_N]
-        return -np.log(np.maximum(true_N, TINY))
+        return -np.log(np.maximum(self.true_N, TINY))
 
     @cached_property
     def brier_N(self) -> Floats:
         """Squared error summed over the classes (Brier 1950)."""
-        true_N = self.probabilities_NK[np.arange(self.cases), self.gold_N]
-        return np.square(self.probabilities_NK).sum(axis=1) - 2 * true_N + 1
+        return np.square(self.probabilities_NK).sum(axis=1) - 2 * self.true_N + 1
 
     @cached_property
     def width_bin_N(self) -> Ints:

@@ -77,6 +77,11 @@ def test_more_places_than_classes_hold_every_case():
     assert sample.values()["top3"][0] == sample.values()["top5"][0] == 1
 
 
+def test_a_diagnosis_of_probability_zero_is_no_hit_at_any_place():
+    sample = Sample(np.array([[0.6, 0.4, 0], [1, 0, 0]], np.float32), np.array([2, 0]))
+    assert [sample.values()[f"top{k}"][0] for k in (1, 3, 5)] == [0.5, 0.5, 0.5]
+
+
 @pytest.mark.slow
 def test_calibration_errors_equal_torchmetrics(drawn):
     import torch

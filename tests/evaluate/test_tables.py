@@ -209,7 +209,7 @@ def test_mcnemar_equals_scipy():
 
 
 def test_cases_of_few_papers_are_compared_paper_by_paper():
-    """By hand: papers differ by 5, 3 and -1 cases, a sum of 7 that 4 of the 8 ways to give signs reach, with 9, on either side."""
+    """By hand: papers differ by 5, 3 and -1 cases: 4 of the 8 ways to give signs reach their sum of 7."""
     this = np.array([True] * 5 + [True] * 3 + [False, True, True])
     other = np.array([False] * 5 + [False] * 3 + [True, True, True])
     found = mcnemar(this, other, ["a"] * 5 + ["b"] * 3 + ["c"] * 3)
