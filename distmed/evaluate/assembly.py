@@ -13,9 +13,10 @@ from distmed.cases.case import Case
 from distmed.evaluate import exam
 from distmed.evaluate.cells import without_small_cells
 from distmed.evaluate.diagnosed import Diagnosed, write_choices, write_predictions
-from distmed.evaluate.evidence import Learned, evidence
+from distmed.evaluate.evidence import evidence
 from distmed.evaluate.integrity import integrity
 from distmed.evaluate.labels import LabelSpace
+from distmed.evaluate.learned import Learned
 from distmed.evaluate.perturb import COUNTERFACTUALS, PERTURBATIONS
 from distmed.evaluate.perturbed import chosen, perturbed
 from distmed.evaluate.pool import Mode

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distmed.evaluate.figure import LEVEL, Figure, figure, undefined
+from distmed.evaluate.figure import LEVEL, Figure, figure, proportion, undefined
 
 Floats = NDArray[np.floating]
 
@@ -58,6 +58,28 @@ def bootstrapped(value: float, values_B: Floats, n: int, groups: int, **more: An
     aside = ", widened to hold the value" if low > value or high < value else ""
     method = f"bootstrap by group, {len(values_B)} draws{few}{aside}"
     return figure(value, n, method, min(low, value), max(high, value), **more)
+
+
+def clustered(hits: int, n: int, drawn_B: Floats, groups: int, **more: Any) -> Figure:
+    """hits / n with Wilson's interval, and beside it the one over groups, which is to be read where cases share some.
+
+    `cluster_method` says how the latter was got, and is None where every case is its own group. Where the cases are all hits,
+    or none is, the draws do not vary: then each group counts as one case, as if all of its cases were one.
+    """
+    if not n:
+        return undefined("undefined, n=0", **more)
+    around = bootstrapped(hits / n, drawn_B, n, groups)
+    if groups > 1 and hits in (0, n):
+        around = proportion(groups if hits else 0, groups) | {"method": "wilson over groups, which are all alike"}
+    limits = {"cluster_low": around["low"], "cluster_high": around["high"]}
+    return proportion(hits, n, **limits, cluster_method=around["method"] if groups < n else None, **more)
+
+
+def share(hit_N: NDArray[np.bool_], weights_BN: Floats, groups: Sequence[str], **more: Any) -> Figure:
+    """The share of cases that are hits, by the draws of their groups."""
+    with np.errstate(invalid="ignore"):
+        drawn_B = weights_BN @ hit_N.astype(np.float32) / weights_BN.sum(axis=1)
+    return clustered(int(hit_N.sum()), len(hit_N), drawn_B, len(set(groups)), **more)
 
 
 def mean(values_N: Floats, weights_BN: Floats, groups: int) -> Figure:

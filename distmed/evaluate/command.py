@@ -23,9 +23,10 @@ from distmed.chatter import Chatter
 from distmed.errors import UserError
 from distmed.evaluate.about import VERSION, about_data, about_model, about_prompt, versions
 from distmed.evaluate.assembly import Other, Scored, diagnoses, exams
-from distmed.evaluate.evidence import Learned
+from distmed.evaluate.figure import limits_to_read
 from distmed.evaluate.integrity import rounded
 from distmed.evaluate.labels import LabelSpace
+from distmed.evaluate.learned import Learned
 from distmed.evaluate.loading import Opened, open_model
 from distmed.evaluate.pool import Pool
 from distmed.evaluate.progress import Progress
@@ -220,7 +221,8 @@ def _show(metrics: dict[str, Any], progress: Progress) -> None:
     for name in SHOWN:
         found = metrics.get(name)
         if found and found["value"] is not None:
-            around = f"  [{found['low']:.3f}, {found['high']:.3f}]" if found["low"] is not None else ""
+            low, high = limits_to_read(found)
+            around = f"  [{low:.3f}, {high:.3f}]" if low is not None else ""
             progress.line(f"{name:<18}{found['value']:.3f}{around}  n={found['n']}")
     for note in metrics["notes"]:
         progress.note(note)

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from distmed.evaluate.bootstrap import bootstrapped
-from distmed.evaluate.figure import SMALLEST_CELL, Figure, figure, is_few, proportion, undefined, untold
+from distmed.evaluate.bootstrap import bootstrapped, clustered
+from distmed.evaluate.figure import SMALLEST_CELL, Figure, figure, is_few, limits_to_read, undefined, untold
 from distmed.evaluate.metrics import FEW_CASES
-from distmed.evaluate.sample import Floats, Sample
+from distmed.evaluate.sample import Counts, Floats, Sample
 
 STATED_PREVALENCE = 0.01
 WORST_PAIRS = 50
@@ -34,19 +35,14 @@ def per_disease(
     `groups` and `weights_BN` are in the order in which the sample was made. A disease of fewer than five patients is named, and
     nothing else of it told, unless `small_cells`.
     """
-    gold_K = np.bincount(sample.gold_N, minlength=sample.classes)
-    predicted_K = np.bincount(sample.predicted_N, minlength=sample.classes)
-    right_K = np.bincount(sample.gold_N[sample.correct_N], minlength=sample.classes)
-    drawn = _drawn(sample, groups, weights_BN)
+    shares, drawn = _shares(sample, groups, weights_BN), _drawn(sample, groups, weights_BN)
     absent = {name: undefined("undefined, n=0") for name in ("auroc", "auprc", "f1")}
     rows = []
     for k, (label, name) in enumerate(zip(labels, names, strict=True)):
-        n, predicted, right = int(gold_K[k]), int(predicted_K[k]), int(right_K[k])
+        n = shares[k]["sensitivity"]["n"]
         if is_few(n) and not small_cells:
             rows.append(_hidden(label, name))
             continue
-        others = sample.cases - n
-        sensitivity, specificity = proportion(right, n), proportion(others - predicted + right, others)
         rows.append(
             {
                 "label": label,
@@ -55,12 +51,43 @@ def per_disease(
                 "prevalence": n / sample.cases,
                 "few": n < FEW_CASES,
                 "suppressed": False,
-                "sensitivity": sensitivity,
-                "specificity": specificity,
-                "ppv": proportion(right, predicted),
-                "npv": proportion(others - predicted + right, sample.cases - predicted),
+                **shares[k],
                 **drawn.get(k, absent),
-                "ppv_at": _ppv_at_stated(sensitivity, specificity, sample.cases),
+                "ppv_at": _ppv_at_stated(shares[k]["sensitivity"], shares[k]["specificity"], sample.cases),
+            }
+        )
+    return rows
+
+
+def _shares(sample: Sample, groups: Sequence[str], weights_BN: Floats) -> list[dict[str, Figure]]:
+    """Sensitivity, specificity, PPV and NPV of every class."""
+    _, group_N = np.unique(np.asarray(groups, dtype=object)[sample.order].astype(str), return_inverse=True)
+
+    def clusters(of_N: NDArray[np.bool_]) -> int:
+        return int(np.count_nonzero(np.bincount(group_N[of_N])))
+
+    def parts(counts: Counts, total_B1: Floats) -> dict[str, tuple[Floats, Floats]]:
+        gold_BK, predicted_BK, right_BK = counts
+        neither_BK = total_B1 - gold_BK - predicted_BK + right_BK
+        return {
+            "sensitivity": (right_BK, gold_BK),
+            "specificity": (neither_BK, total_B1 - gold_BK),
+            "ppv": (right_BK, predicted_BK),
+            "npv": (neither_BK, total_B1 - predicted_BK),
+        }
+
+    once = parts(sample.counts(), np.array([[float(sample.cases)]]))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = parts(sample.counts(weights_BN), weights_BN.sum(axis=1, dtype=np.float64)[:, None])
+        drawn_BK = {name: hits_BK / of_BK for name, (hits_BK, of_BK) in drawn.items()}
+    rows = []
+    for k in range(sample.classes):
+        is_N, said_N = sample.gold_N == k, sample.predicted_N == k
+        of = {"sensitivity": is_N, "specificity": ~is_N, "ppv": said_N, "npv": ~said_N}
+        rows.append(
+            {
+                name: clustered(int(hits_1K[0, k]), int(of_1K[0, k]), drawn_BK[name][:, k], clusters(of[name]))
+                for name, (hits_1K, of_1K) in once.items()
             }
         )
     return rows
@@ -91,10 +118,15 @@ def _drawn(sample: Sample, groups: Sequence[str], weights_BN: Floats) -> dict[in
 
 def _ppv_at_stated(sensitivity: Figure, specificity: Figure, cases: int) -> Figure:
     """Between the values at the lower and at the upper limits of both, which are independent of each other."""
-    value, low, high = (ppv_at(sensitivity[of], specificity[of], STATED_PREVALENCE) for of in ("value", "low", "high"))
+    value = ppv_at(sensitivity["value"], specificity["value"], STATED_PREVALENCE)
     if value is None:
         return undefined(sensitivity.get("why") or specificity.get("why") or "undefined, never predicted", cases)
-    return figure(value, cases, "Wilson limits of sensitivity and specificity", low, high, prevalence=STATED_PREVALENCE)
+    ends = zip(limits_to_read(sensitivity), limits_to_read(specificity), strict=True)
+    low, high = (ppv_at(*end, STATED_PREVALENCE) for end in ends)
+    over_groups = sensitivity["cluster_method"] or specificity["cluster_method"]
+    method = f"{'limits over groups' if over_groups else 'Wilson limits'} of sensitivity and specificity"
+    method = method if low is not None else "no interval: one group"
+    return figure(value, cases, method, low, high, prevalence=STATED_PREVALENCE)
 
 
 def _hidden(label: str, name: str) -> dict[str, Any]:

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distmed.cases.case import Case
-from distmed.evaluate.bootstrap import bootstrapped, draws, interval
+from distmed.evaluate.bootstrap import bootstrapped, draws, share
 from distmed.evaluate.comparison import holm, mcnemar
-from distmed.evaluate.figure import proportion
 from distmed.evaluate.floor import linear_scores, majority_scores
 from distmed.evaluate.subgroups import subgroup_accuracy
 
@@ -34,12 +33,10 @@ def exam_evidence(cases: Sequence[Case], table: pa.Table, *, small_cells: bool) 
     correct_N = np.array(correct(cases, table))
     groups = [case.group for case in cases]
     weights_BN = draws(groups)
-    drawn_B = (weights_BN @ correct_N.astype(np.float32)) / weights_BN.sum(axis=1)
-    low, high = interval(drawn_B) if len(set(groups)) > 1 else (None, None)
     whole = table.append_column("gold", pa.array([case.label for case in cases], pa.string()))
     names = sorted({name for case in cases for name in case.subgroups})
     return {
-        "top1": proportion(int(correct_N.sum()), len(cases), cluster_low=low, cluster_high=high),
+        "top1": share(correct_N, weights_BN, groups),
         "choice": choice_section(whole.append_column("group", pa.array(groups, pa.string()))),
         "subgroups": {
             name: subgroup_accuracy(

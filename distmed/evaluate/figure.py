@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 Figure = dict[str, Any]
@@ -51,6 +52,13 @@ def proportion(hits: int, n: int, **more: Any) -> Figure:
     low, high = proportion_confint(int(hits), int(n), alpha=1 - LEVEL, method="wilson")
     # It misses 0 and 1 by rounding.
     return figure(hits / n, n, "wilson", low if hits else 0.0, high if hits < n else 1.0, **more)
+
+
+def limits_to_read(figure: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """The interval to read: that over groups where cases share some, which Wilson's takes as independent."""
+    of = ("cluster_low", "cluster_high") if figure.get("cluster_method") else ("low", "high")
+    low, high = (figure.get(name) for name in of)
+    return low, high
 
 
 def hashed(case_id: str) -> str:

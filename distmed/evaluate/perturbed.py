@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from distmed.cases.case import Case
-from distmed.evaluate.bootstrap import draws, mean
-from distmed.evaluate.figure import proportion
+from distmed.evaluate.bootstrap import draws, mean, share
 
 SEED = 1
 CASES = 100
@@ -51,6 +50,7 @@ def perturbed(
         truth, former = (np.array([of[n] for n in places], dtype=object) for of in (gold, before))
         right_before_N, right_after_N = former == truth, answers == truth
         groups = [cases[n].group for n in places]
+        weights_BN = draws(groups)
         change_N = right_after_N.astype(np.float32) - right_before_N.astype(np.float32)
         rows.append(
             {
@@ -58,8 +58,8 @@ def perturbed(
                 "n": len(places),
                 "before": float(right_before_N.mean()),
                 "after": float(right_after_N.mean()),
-                "change": mean(change_N, draws(groups), len(set(groups))),
-                "flips": proportion(int((answers != former).sum()), len(places)),
+                "change": mean(change_N, weights_BN, len(set(groups))),
+                "flips": share(answers != former, weights_BN, groups),
             }
         )
     return rows

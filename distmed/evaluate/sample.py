@@ -7,6 +7,7 @@ each case counts once, so an estimate and its interval cannot disagree on a defi
 from __future__ import annotations
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,14 @@ TINY = float(np.finfo(np.float32).tiny)
 ELEMENTS_AT_ONCE = 30_000_000
 RANK_WORK = 400_000_000_000
 FEWEST_DRAWS = 100
+
+
+class Counts(NamedTuple):
+    """Cases of each class in each draw: whose truth it is, whose answer it is, and both."""
+
+    gold_BK: Floats
+    predicted_BK: Floats
+    right_BK: Floats
 
 
 class Sample:
@@ -59,11 +68,16 @@ class Sample:
         fewer = max(FEWEST_DRAWS, RANK_WORK // self.cases**2)
         return per_class(self.probabilities_NK, self.gold_N, weights_BN[:fewer, self.order])
 
+    def counts(self, weights_BN: Floats | None = None) -> Counts:
+        """How many cases are of each class, were given it, and both, in every draw."""
+        w_BN = np.ones((1, self.cases), np.float32) if weights_BN is None else weights_BN[:, self.order]
+        return self._counts(w_BN)
+
     def f1(self, weights_BN: Floats | None = None) -> Floats:
         """F1 of every class [B, K]; NaN for one that is neither gold nor predicted in a draw."""
-        w_BN = np.ones((1, self.cases), np.float32) if weights_BN is None else weights_BN[:, self.order]
+        gold_BK, predicted_BK, right_BK = self.counts(weights_BN)
         with np.errstate(invalid="ignore"):
-            return 2 * self._by_gold(w_BN * self.correct_N) / (self._by_gold(w_BN) + self._by_predicted(w_BN))
+            return 2 * right_BK / (gold_BK + predicted_BK)
 
     def without_ranks(self, weights_BN: Floats | None = None) -> Values:
         """The same but for the rank figures."""
@@ -116,8 +130,7 @@ class Sample:
         return np.searchsorted(edges, self.confidence_N, side="right")
 
     def _per_class(self, w_BN: Floats, total_B: Floats) -> Values:
-        gold_BK, right_BK = self._by_gold(w_BN), self._by_gold(w_BN * self.correct_N)
-        predicted_BK = self._by_predicted(w_BN)
+        gold_BK, predicted_BK, right_BK = self._counts(w_BN)
         f1_BK = 2 * right_BK / (gold_BK + predicted_BK)
         recall_BK = right_BK / gold_BK
         right_B = right_BK.sum(axis=1)
@@ -132,6 +145,9 @@ class Sample:
             "balanced_accuracy": nan_mean(recall_BK),
             "mcc": mcc_B,
         }
+
+    def _counts(self, w_BN: Floats) -> Counts:
+        return Counts(self._by_gold(w_BN), self._by_predicted(w_BN), self._by_gold(w_BN * self.correct_N))
 
     def _by_gold(self, x_BN: Floats) -> Floats:
         sums_BK = np.zeros((len(x_BN), self.classes))

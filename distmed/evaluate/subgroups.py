@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distmed.evaluate.bootstrap import bootstrapped
-from distmed.evaluate.figure import Figure, is_few, proportion, undefined, untold
+from distmed.evaluate.bootstrap import bootstrapped, clustered
+from distmed.evaluate.figure import Figure, is_few, undefined, untold
 from distmed.evaluate.sample import Sample
 
 # N: cases, B: draws, G: groups.
@@ -84,7 +84,7 @@ def _figures(
     estimate, draws = sample.without_ranks(), sample.without_ranks(weights_BN)
     drawn = {name: (float(estimate[of][0]), draws[of]) for name, of in MEASURES.items()}
     row = {name: bootstrapped(value, values_B, sample.cases, clusters) for name, (value, values_B) in drawn.items()}
-    return row | {"top1": proportion(int(sample.correct_N.sum()), sample.cases)}, drawn
+    return row | {"top1": clustered(int(sample.correct_N.sum()), sample.cases, drawn["top1"][1], clusters)}, drawn
 
 
 def _gap(found: list[tuple[str, float, Floats]], n: int, clusters: int) -> Figure:

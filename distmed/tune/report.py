@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment
 
+from distmed.evaluate.figure import limits_to_read
 from distmed.tune.importance import importance
 from distmed.tune.table import rows
 
@@ -25,7 +26,7 @@ def _shown(value: Any) -> str:
 
 def _interval(figure: dict[str, Any], form: str) -> str:
     """Empty where there is none: a test split that is one group."""
-    low, high = figure.get("low"), figure.get("high")
+    low, high = limits_to_read(figure)
     return "" if low is None or high is None else f"{form % low} … {form % high}"
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from distmed.checkpoint import folder as folders
 from distmed.credentials import without_credentials
+from distmed.evaluate.figure import limits_to_read
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.tune.copying import link
@@ -240,5 +241,5 @@ def _tell(search: Search, ranks: list[Rank], summary: dict[str, Any], report: Pa
 
 def _interval(figure: dict[str, Any], form: str) -> str:
     """Empty where there is none: a test split that is one group."""
-    low, high = figure.get("low"), figure.get("high")
+    low, high = limits_to_read(figure)
     return "" if low is None or high is None else f" [{low:{form}}, {high:{form}}]"

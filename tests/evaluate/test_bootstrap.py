@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from distmed.evaluate.bootstrap import bootstrapped, draws, interval
-from distmed.evaluate.figure import proportion
+from distmed.evaluate.bootstrap import bootstrapped, draws, interval, share
+from distmed.evaluate.figure import limits_to_read, proportion
 from distmed.evaluate.sample import Sample
 
 SIMULATIONS = 200
@@ -50,6 +50,36 @@ def test_wilson_equals_statsmodels_and_scipy():
     assert (ours["low"], ours["high"]) == pytest.approx((theirs.low, theirs.high))
     assert proportion(0, 12)["low"] == 0 and proportion(12, 12)["high"] == 1
     assert proportion(0, 0) == {"value": None, "low": None, "high": None, "n": 0, "method": "", "why": "undefined, n=0"}
+
+
+def test_of_a_share_over_groups_the_interval_to_read_is_that_of_the_groups():
+    right_N, groups = np.array([True] * 12 + [False] * 8), [f"paper {n // 4}" for n in range(20)]
+    weights_BN = draws(groups)
+    figure, plain = share(right_N, weights_BN, groups), proportion(12, 20)
+    assert plain.items() <= figure.items()
+    drawn_B = (weights_BN @ right_N) / weights_BN.sum(axis=1)
+    assert limits_to_read(figure) == (figure["cluster_low"], figure["cluster_high"]) == pytest.approx(interval(drawn_B))
+    assert figure["cluster_high"] - figure["cluster_low"] > 1.5 * (plain["high"] - plain["low"])
+    assert figure["cluster_method"] == "bootstrap by group, 1000 draws, only 5 groups"
+
+
+def test_of_a_share_over_cases_of_their_own_the_interval_to_read_is_wilson():
+    groups = [str(n) for n in range(20)]
+    figure = share(np.arange(20) < 12, draws(groups), groups)
+    assert limits_to_read(figure) == (figure["low"], figure["high"]) and figure["cluster_method"] is None
+    assert limits_to_read(proportion(12, 20)) == (figure["low"], figure["high"])
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_groups_that_are_all_alike_count_as_one_case_each(right):
+    groups = [f"paper {n // 4}" for n in range(20)]
+    figure, fewer = share(np.full(20, right), draws(groups), groups), proportion(5 * right, 5)
+    assert limits_to_read(figure) == (fewer["low"], fewer["high"])
+
+
+def test_a_share_of_one_group_has_no_interval_to_read():
+    figure = share(np.arange(20) < 12, draws(["a"] * 20), ["a"] * 20)
+    assert limits_to_read(figure) == (None, None) and figure["cluster_method"] == "no interval: one group"
 
 
 def coverage(simulate, name: str, truth: float) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distmed.evaluate.bootstrap import draws
+from distmed.evaluate.bootstrap import draws, share
 from distmed.evaluate.comparison import compare, holm, mcnemar
 from distmed.evaluate.curves import curves
 from distmed.evaluate.diseases import confusion, per_disease, ppv_at
+from distmed.evaluate.figure import limits_to_read
 from distmed.evaluate.sample import Sample
 from distmed.evaluate.subgroups import UNKNOWN, subgroup_accuracy, subgroup_figures
 
@@ -48,6 +49,20 @@ def test_a_row_of_the_disease_table_by_hand(rows):
     assert gout["f1"]["value"] == pytest.approx(2 * 9 / (12 + 10))
     assert gout["prevalence"] == 12 / 20
     assert rows[2]["few"]
+
+
+def test_proportions_of_a_disease_have_the_intervals_of_their_groups(rows):
+    said_N = np.array(PREDICTED)
+    gold_N, groups, weights_BN = GOLD, np.array(GROUPS, dtype=object), draws(GROUPS, 200)
+    for name, of_N, hit_N in (
+        ("sensitivity", gold_N == 0, said_N == 0),
+        ("specificity", gold_N != 0, said_N != 0),
+        ("ppv", said_N == 0, gold_N == 0),
+        ("npv", said_N != 0, gold_N != 0),
+    ):
+        assert rows[0][name] == pytest.approx(share(hit_N[of_N], weights_BN[:, of_N], groups[of_N].tolist())), name
+    assert limits_to_read(rows[0]["sensitivity"]) != (rows[0]["sensitivity"]["low"], rows[0]["sensitivity"]["high"])
+    assert limits_to_read(rows[2]["sensitivity"]) == (None, None)
 
 
 def test_a_disease_that_no_case_has_is_undefined_and_neither_zero_nor_a_crash(rows):
@@ -114,7 +129,8 @@ def test_predictive_value_at_a_stated_prevalence():
 
 def test_predictive_value_at_a_stated_prevalence_is_as_uncertain_as_the_specificity(rows):
     gout, plague = rows[0], rows[3]
-    low, high = (ppv_at(gout["sensitivity"][of], gout["specificity"][of], 0.01) for of in ("low", "high"))
+    both = zip(limits_to_read(gout["sensitivity"]), limits_to_read(gout["specificity"]), strict=True)
+    low, high = (ppv_at(*ends, 0.01) for ends in both)
     assert (gout["ppv_at"]["low"], gout["ppv_at"]["high"]) == (low, high) and gout["ppv_at"]["n"] == 20
     assert plague["ppv_at"]["value"] is None and plague["ppv_at"]["why"] == "undefined, n=0"
 
@@ -190,6 +206,7 @@ def test_a_gap_between_subgroups_of_one_cluster_each_has_no_interval():
     found = subgroup_accuracy(right, values, values, draws(values, 50), small_cells=False)
     assert found["gap_top1"]["value"] == pytest.approx(0.8) and found["gap_top1"]["low"] is None
     assert found["gap_top1"]["method"] == "no interval: one group"
+    assert [limits_to_read(row["top1"]) for row in found["groups"]] == [(None, None)] * 2
 
 
 # ------------------------------------------------------------------ comparisons

@@ -12,8 +12,8 @@ import numpy as np
 
 from distmed.cases.columns import LETTERS
 from distmed.errors import UserError, one_of
-from distmed.evaluate.bootstrap import bootstrapped, draws
-from distmed.evaluate.figure import Figure, proportion, undefined
+from distmed.evaluate.bootstrap import bootstrapped, draws, share
+from distmed.evaluate.figure import Figure, undefined
 from distmed.evaluate.sample import nan_mean
 
 if TYPE_CHECKING:
@@ -59,23 +59,29 @@ def choice_section(table: pa.Table) -> dict[str, Any]:
     if not known:
         return {"n": 0, "unlabelled": len(rows), "letter": undefined("undefined, n=0")}
 
-    def accuracy(way: str, source: str = "") -> Figure:
-        more = {"source": source} if source else {}
-        return proportion(sum(WAYS[way](row) == row["gold"] for row in known), len(known), **more)
+    groups = [row["group"] for row in known]
+    weights_BN = draws(groups)
+
+    def share_of(hits: Sequence[bool], **more: str) -> Figure:
+        return share(np.array(hits), weights_BN, groups, **more)
+
+    def accuracy(way: str, **more: str) -> Figure:
+        return share_of([WAYS[way](row) == row["gold"] for row in known], **more)
 
     golds = [row["gold"] for row in known]
+    most_frequent = max(sorted(set(golds)), key=golds.count)
     return {
         "n": len(known),
         "unlabelled": len(rows) - len(known),
         "options": sorted({len(row["candidates"]) for row in known}),
-        "letter": accuracy("letter", f"{HARNESS}, acc of MMLU"),
-        "text": accuracy("text", f"{HARNESS}, acc of HEAD-QA"),
-        "text_normalized": accuracy("text_normalized", f"{HARNESS}, acc_norm: log-likelihood / characters"),
+        "letter": accuracy("letter", source=f"{HARNESS}, acc of MMLU"),
+        "text": accuracy("text", source=f"{HARNESS}, acc of HEAD-QA"),
+        "text_normalized": accuracy("text_normalized", source=f"{HARNESS}, acc_norm: log-likelihood / characters"),
         "generated": accuracy("generated"),
-        "unparsed": proportion(sum(row["parsed"] is None for row in known), len(known)),
-        "balanced": {way: _balanced(known, way) for way in WAYS},
+        "unparsed": share_of([row["parsed"] is None for row in known]),
+        "balanced": {way: _balanced(known, way, weights_BN) for way in WAYS},
         "chance": float(np.mean([1 / len(row["candidates"]) for row in known])),
-        "most_frequent": proportion(max(golds.count(gold) for gold in set(golds)), len(golds)),
+        "most_frequent": share_of([gold == most_frequent for gold in golds]),
         "ties": sum(_tied(row["option_loglik"]) for row in known),
         "shots": {
             "mean": float(np.mean([row["shots_used"] for row in known])),
@@ -91,18 +97,17 @@ def answers(table: pa.Table) -> dict[str, list[str | None]]:
     return {way: [pick(row) for row in rows] for way, pick in WAYS.items()}
 
 
-def _balanced(rows: list[Row], way: str) -> Figure:
+def _balanced(rows: list[Row], way: str, weights_BN: np.ndarray) -> Figure:
     golds = sorted({row["gold"] for row in rows})
     right_N = np.array([WAYS[way](row) == row["gold"] for row in rows], dtype=np.float32)
     member_NG = np.array([[row["gold"] == gold for gold in golds] for row in rows], dtype=np.float32)
-    groups = [row["group"] for row in rows]
 
     def mean(weights_BN: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             return nan_mean(((weights_BN * right_N) @ member_NG) / (weights_BN @ member_NG))
 
     value = float(mean(np.ones((1, len(rows)), np.float32))[0])
-    return bootstrapped(value, mean(draws(groups)), len(rows), len(set(groups)))
+    return bootstrapped(value, mean(weights_BN), len(rows), len({row["group"] for row in rows}))
 
 
 def _position_bias(rows: list[Row]) -> dict[str, Any] | None:
@@ -112,8 +117,8 @@ def _position_bias(rows: list[Row]) -> dict[str, Any] | None:
     probabilities = [_by_option(row["rotated_loglik"]) for row in rows]
     gold_N = np.array([row["candidates"].index(row["gold"]) for row in rows])
     picks = [p_SK.argmax(axis=1) for p_SK in probabilities]
-    flips = sum(len(set(pick_S.tolist())) > 1 for pick_S in picks)
-    debiased = sum(p_SK.mean(axis=0).argmax() == gold for p_SK, gold in zip(probabilities, gold_N, strict=True))
+    flips_N = np.array([len(set(pick_S.tolist())) > 1 for pick_S in picks])
+    debiased_N = np.array([p_SK.mean(axis=0).argmax() for p_SK in probabilities]) == gold_N
     places = min(len(pick_S) for pick_S in picks)
     # Over all rotations the right option stands at each place once: at place (gold + s) mod K in rotation s.
     right_NP = np.array(
@@ -139,7 +144,7 @@ def _position_bias(rows: list[Row]) -> dict[str, Any] | None:
             {
                 "place": LETTERS[place],
                 "chosen": float(chosen_P[place]),
-                **proportion(int(right_NP[:, place].sum()), len(rows)),
+                **share(right_NP[:, place] == 1, weights_BN, groups),
             }
             for place in range(places)
         ],
@@ -150,8 +155,8 @@ def _position_bias(rows: list[Row]) -> dict[str, Any] | None:
             len(set(groups)),
             source=SELECTION_BIAS,
         ),
-        "flip_rate": proportion(flips, len(rows)),
-        "debiased": proportion(int(debiased), len(rows), source=SELECTION_BIAS),
+        "flip_rate": share(flips_N, weights_BN, groups),
+        "debiased": share(debiased_N, weights_BN, groups, source=SELECTION_BIAS),
     }
 
 

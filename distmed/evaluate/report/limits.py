@@ -106,8 +106,8 @@ def _sample(metrics: Mapping[str, Any]) -> str:
     few, rows = sum(bool(row["few"]) for row in present), len(present)
     thin = f" {few:,} of {rows:,} diseases have fewer than 10 cases; their own figures are rough." if few else ""
     return (
-        "Intervals are 95 %: Wilson for proportions, bootstrap over whole groups (1,000 draws) for the rest."
-        f"{thin} They cover chance in the choice of cases, not wrong labels or another population."
+        "Intervals are 95 %: Wilson for proportions of cases that share no group, bootstrap over whole groups (1,000 draws) "
+        f"for the rest.{thin} They cover chance in the choice of cases, not wrong labels or another population."
     )
 
 

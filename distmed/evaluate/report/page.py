@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from distmed.evaluate.figure import SMALLEST_CELL
+from distmed.evaluate.figure import SMALLEST_CELL, limits_to_read
 from distmed.evaluate.report.chart import strip
 from distmed.evaluate.report.limits import limits
 from distmed.evaluate.report.plots import curve_plots, place_plot
@@ -37,6 +37,7 @@ def render(metrics: Metrics, speed: Mapping[str, Any] | None, errors: list[dict[
     environment.filters |= {
         "value": value_text,
         "interval": interval_text,
+        "limits": limits_to_read,
         "points": points,
         "number": number,
         "count": count,
@@ -79,15 +80,20 @@ def summary(metrics: Metrics, kind: str) -> str:
         chance = value_text({"value": section["chance"]}, True)
         return (
             f"The model chose the right option in {value_text(letter, True)} of {number(letter['n'])} questions "
-            f"(95\u00a0% interval {interval_text(letter, True)}); chance is {chance}."
+            f"({_around(letter)}); chance is {chance}."
         )
     top = metrics["top1"]
     if top["value"] is None:
         return "No case has a diagnosis that the model knows, so nothing could be scored."
     return (
         f"The model named the right diagnosis first in {value_text(top, True)} of {number(top['n'])} cases "
-        f"(95\u00a0% interval {interval_text(top, True)})."
+        f"({_around(top)})."
     )
+
+
+def _around(figure: Mapping[str, Any]) -> str:
+    between = interval_text(figure, True)
+    return f"95\u00a0% interval {between}" if between else method_text(figure)
 
 
 def figure_groups(metrics: Metrics) -> list[tuple[str, list[tuple[str, dict[str, Any]]]]]:
@@ -130,7 +136,7 @@ def value_text(figure: Mapping[str, Any], percent: bool = False) -> str:
 
 
 def interval_text(figure: Mapping[str, Any], percent: bool = False) -> str:
-    low, high = figure.get("low"), figure.get("high")
+    low, high = limits_to_read(figure)
     if low is None or high is None:
         return ""
     between = " to " if min(low, high) < 0 else "–"
@@ -174,8 +180,9 @@ def short(hash: str | None) -> str:
     return hash[:12] if hash else "—"
 
 
-def method_text(method: str) -> str:
+def method_text(figure: Mapping[str, Any]) -> str:
     """How an interval was got, short enough for a phone; how many draws it took stands once, in the limits."""
+    method = figure.get("cluster_method") or figure["method"]
     return "Wilson" if method == "wilson" else re.sub(r", [\d,]+ draws", "", method)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from distmed.evaluate.figure import SMALLEST_CELL
+from distmed.evaluate.figure import SMALLEST_CELL, limits_to_read
 from distmed.evaluate.report.chart import Frame, Series, chart, columns, nice_top
 
 DIAGONAL = ([0.0, 1.0], [0.0, 1.0])
@@ -40,12 +40,12 @@ def curve_plots(metrics: Mapping[str, Any]) -> list[Plot]:
 def place_plot(bias: Mapping[str, Any]) -> Plot:
     """Accuracy by the place of the right option."""
     places = bias["accuracy_by_place"]
-    tops = [place["high"] if place["high"] is not None else place["value"] for place in places]
+    values = [(place["value"], *limits_to_read(place)) for place in places]
+    tops = [value if high is None else high for value, _, high in values]
     mean = sum(place["value"] for place in places) / len(places)
     frame = Frame(
         "Accuracy by place of the right option", "place of the right option", "accuracy", 1, nice_top(max(tops))
     )
-    values = [(place["value"], place["low"], place["high"]) for place in places]
     return Plot(
         "Does the place of an option decide?",
         columns(frame, [place["place"] for place in places], values, mean),

@@ -10,6 +10,7 @@ import pytest
 
 from distmed.errors import UserError
 from distmed.evaluate.choice.section import choice_section
+from distmed.evaluate.figure import limits_to_read
 
 
 def row(gold: str | None, letters: list[list[float]], parsed: str | None = None, **changes: Any) -> dict[str, Any]:
@@ -96,6 +97,20 @@ def test_an_answer_that_is_often_right_is_worth_no_more_than_chance() -> None:
     parsed = [each["parsed"] for each in rows]
     assert figures["balanced"]["generated"]["value"] == pytest.approx(balanced_accuracy_score(golds, parsed))
     assert figures["balanced"]["generated"]["low"] < figures["balanced"]["generated"]["high"]
+
+
+def test_shares_over_exams_of_several_questions_have_the_intervals_of_the_exams() -> None:
+    figures = section(*(row("A" if n < 6 else "B", KNOWS_A, group=f"exam {n // 3}") for n in range(12)))
+    bias = figures["position_bias"]
+    for found in (
+        figures["letter"],
+        figures["unparsed"],
+        bias["debiased"],
+        bias["flip_rate"],
+        bias["accuracy_by_place"][0],
+    ):
+        assert found["cluster_method"] is not None
+    assert limits_to_read(figures["letter"]) == (0, 1)
 
 
 def test_words_have_no_places() -> None:

@@ -14,9 +14,10 @@ import pytest
 from distmed.cases.case import Case
 from distmed.evaluate.choice import choice_section
 from distmed.evaluate.diagnosed import Diagnosed, write_predictions
-from distmed.evaluate.evidence import Learned, evidence
+from distmed.evaluate.evidence import evidence
 from distmed.evaluate.integrity import integrity, rounded
 from distmed.evaluate.labels import LabelSpace
+from distmed.evaluate.learned import Learned
 
 LONG = "Intellectual developmental disorder with autism, macrocephaly, pseudohypoparathyroidism and more besides"
 HOSTILE = "<img src=x onerror=alert(1)> & <script>document.title='owned'</script>"
