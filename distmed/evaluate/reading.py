@@ -22,6 +22,10 @@ from distmed.recipe import Source
 
 DRAFT = "label_map.csv"
 MOST_CANDIDATES = 2000
+LABELS_OF_DATA = (
+    "The diagnoses to choose among are the labels of these cases, since no --train was given: no other answer is possible, so "
+    "figures are better than they would be in use."
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ def how_asked(opened: Opened, read: Mapping[str, Read], mapping: Path | None, ou
     space, notes = LabelSpace(opened.labels, opened.label_names), []
     if mode == "diagnosis":
         space = LabelSpace(opened.labels, opened.label_names, read_mapping(mapping, space) if mapping else {})
-        notes = check_overlap(space, data, out)
+        notes = [LABELS_OF_DATA] if labels_from == "data" else []
+        notes += check_overlap(space, data, out)
     return Asked(opened, mode, space, labels_from, notes + check_groups(read))
 
 

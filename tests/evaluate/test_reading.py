@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from distmed.cases.case import Case
 from distmed.errors import UserError
 from distmed.evaluate.labels import LabelSpace
-from distmed.evaluate.reading import check_groups, check_overlap
+from distmed.evaluate.loading import Opened
+from distmed.evaluate.reading import Asked, check_groups, check_overlap, how_asked
 
 
 def groups(*names: str) -> Any:
@@ -45,3 +48,32 @@ def test_data_in_which_no_label_is_one_diagnosis_is_refused(labels: tuple[str, .
     assert "--map" in refused.value.hint
     read.cases.append(SimpleNamespace(label="gout", label_name=None))
     check_overlap(space, read, tmp_path)
+
+
+def asked(
+    tmp_path: Path, task: Literal["classify", "generate"], labels: list[str], names: list[str], **read: Any
+) -> Asked:
+    recipe: Any = None
+    opened = Opened("model", tmp_path, None, task, labels, names, recipe, "hash", "llama", False)
+    return how_asked(opened, read, None, tmp_path)
+
+
+def cases(*named: tuple[str, str]) -> Any:
+    found = [
+        Case(id=str(n), kind="diagnosis", group=f"{label} {n}", text="?", label=label, label_name=name)
+        for n, (label, name) in enumerate(named)
+    ]
+    return SimpleNamespace(source="dev", cases=found)
+
+
+def test_candidates_that_are_the_labels_of_the_data_are_noted(tmp_path: Path) -> None:
+    data = cases(("OMIM:1", "gout"), ("OMIM:2", "flu"))
+    found = asked(tmp_path, "generate", [], [], data=data)
+    assert found.labels_from == "data" and found.opened.labels == ["OMIM:1", "OMIM:2"]
+    assert [note.partition(":")[0] for note in found.notes] == [
+        "The diagnoses to choose among are the labels of these cases, since no --train was given"
+    ]
+    train = cases(("OMIM:1", "gout"), ("OMIM:2", "flu"), ("OMIM:3", "cold"))
+    train.cases = [replace(case, group=f"train {case.group}") for case in train.cases]
+    assert asked(tmp_path, "generate", [], [], data=data, train=train).notes == []
+    assert asked(tmp_path, "classify", ["OMIM:1", "OMIM:2"], ["gout", "flu"], data=data).notes == []

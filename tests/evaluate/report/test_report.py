@@ -115,6 +115,13 @@ def test_a_class_without_a_case_is_undefined_and_not_zero(folder: Make) -> None:
     assert f"{CLASSES - 1} of the model's {CLASSES} diagnoses have a case here" in text
 
 
+@pytest.mark.parametrize(("origin", "said"), [("model", "of the model"), ("data", "of these cases")])
+def test_the_page_says_whose_diagnoses_they_are(origin: str, said: str, folder: Make, metrics: Any) -> None:
+    assert f"{CLASSES} {said}, {CLASSES - 1} with a case here" in words(
+        folder(labels={**metrics[0]["labels"], "from": origin})
+    )
+
+
 def test_what_is_undefined_says_why(folder: Make) -> None:
     text = words(folder(auroc_macro=undefined("undefined, n=0"), top1=undefined("undefined, n=0")))
     assert "undefined, n=0" in text
