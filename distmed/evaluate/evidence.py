@@ -183,7 +183,8 @@ def _notes(scored: Diagnosed, learned: Learned | None, small_cells: bool) -> lis
     if absent:
         known = len(scored.space.labels)
         notes.append(f"{absent} of the model's {known} diagnoses have no case here: macro figures run over the others.")
-    few = int((np.bincount(scored.gold_N[scored.gold_N != NOT_A_CLASS]) < 10).sum()) - absent
+    known_N = scored.gold_N[scored.gold_N != NOT_A_CLASS]
+    few = int((np.bincount(known_N, minlength=len(scored.space.labels)) < 10).sum()) - absent
     if few > 0:
         notes.append(f"{few} diagnoses have fewer than 10 cases: their own figures are rough.")
     out = int((scored.status_N == OUT_OF_SET).sum())
