@@ -100,7 +100,7 @@ def exams(scored: Scored, about: Metrics, out: Path, *, small_cells: bool) -> tu
     metrics |= _perturbed(cases, chosen(cases), gold, before, answer)
     metrics["integrity"] = _integrity(scored, metrics)
     write_choices(out / "predictions.parquet", cases, scored.table, about, scored.texts)
-    return metrics, None
+    return metrics if small_cells else without_small_cells(metrics), None
 
 
 def _perturbed(

@@ -1,6 +1,7 @@
 """Cells: what is told of fewer than five patients, which is that there are fewer than five.
 
-The finished content of metrics.json over diagnoses flows in, the same without such counts and figures flows out.
+The finished content of metrics.json flows in, the same without such counts and figures flows out. A question of an exam counts
+as a patient does.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ COUNTS = {
     "conformal": ("empty",),
     "labels": ("mapped",),
     "mcnemar": ("only_this", "only_other"),
+    "choice": ("unlabelled", "ties"),
 }
 """By section: what counts patients and is no figure."""
 
@@ -27,7 +29,7 @@ def without_small_cells(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """
 
     def is_total(name: str, value: Any) -> bool:
-        return name in ("about", "integrity") or (isinstance(value, Mapping) and value.get("n") == metrics["top1"]["n"])
+        return name in ("about", "integrity") or (_is_figure(value) and value["n"] == metrics["top1"]["n"])
 
     return {name: value if is_total(name, value) else _told(name, value) for name, value in metrics.items()}
 
@@ -37,18 +39,25 @@ def _told(name: str | int, value: Any) -> Any:
         return [_told(name, inner) for inner in value]
     if not isinstance(value, Mapping):
         return value
-    if {"value", "n", "method"} <= set(value):
+    if _is_figure(value):
         return untold() if value["n"] is not None and is_few(value["n"]) else value
     if name == "figures":  # of a comparison, over all cases in set
         return value
-    told = {key: _told(key, inner) for key, inner in value.items()}
+    # Figures of `choice` are over all questions that can be scored, but for those with options that can change places.
+    told = dict(value) if name == "choice" else {key: _told(key, inner) for key, inner in value.items()}
     for key in COUNTS.get(str(name), ()):
         if key in told and is_few(told[key]):
             told[key] = None
     if name == "out_of_set" and told["cases"] is None:
         told["share"] = untold()
+    if name == "choice" and (bias := told.get("position_bias")) and bias["n"] != told["n"] and is_few(bias["n"]):
+        told["position_bias"] = None
     if name == "sizes":
         return {size: None if is_few(count) else count for size, count in told.items()}
     if "flips" in told and is_few(told["n"]):
         told |= dict.fromkeys(("n", "before", "after"))
     return told
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"value", "n", "method"} <= set(value)

@@ -162,6 +162,16 @@ def test_exam_questions_have_their_own_headline(exam: Path) -> None:
     assert "Mean sensitivity" not in text
 
 
+def test_counts_of_few_questions_are_hidden_and_their_order_not_shown(exam: Path) -> None:
+    path = exam / "metrics.json"
+    values = json.loads(path.read_text())
+    values["choice"] |= {"ties": None, "unlabelled": None, "position_bias": None}
+    path.write_text(json.dumps(values))
+    text = words(exam)
+    assert "< 5 questions had two equally likely letters" in text and "< 5 questions without a known answer" in text
+    assert "Fewer than 5 of these questions have options whose order could change." in text
+
+
 def test_a_page_needs_only_metrics(folder: Make, metrics: Any) -> None:
     place = folder()
     for name in ("predictions.parquet", "speed.json"):
