@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distmed.evaluate.abstention import risk_coverage
+from distmed.evaluate.figure import SMALLEST_CELL
 from distmed.evaluate.sample import Sample
 
 Floats = NDArray[np.floating]
@@ -20,9 +21,16 @@ POINTS = 201
 PAIRS_AT_MOST = 20_000_000
 
 
-def curves(sample: Sample) -> dict[str, Any]:
-    """ROC, precision–recall and risk–coverage; ROC and precision–recall need at least one case of another class."""
+def curves(sample: Sample, *, small_cells: bool) -> dict[str, Any]:
+    """ROC, precision–recall and risk–coverage; ROC and precision–recall need at least one case of another class.
+
+    From one point of risk–coverage to the next are at least five answers, so that no single one can be read off, unless
+    `small_cells`.
+    """
     coverage_P, risk_P = risk_coverage(sample.confidence_N, sample.correct_N)
+    if not small_cells:
+        told = _apart(np.rint(coverage_P * sample.cases), SMALLEST_CELL)
+        coverage_P, risk_P = coverage_P[told], risk_P[told]
     found: dict[str, Any] = {"risk_coverage": _curve(coverage_P, risk_P, area=float(sample.values()["aurc"][0]))}
     if len(sample.classes_present) < 2:
         return found
@@ -63,6 +71,17 @@ def roc_and_pr(sample: Sample) -> tuple[dict[str, Curve], dict[str, Curve]]:
         ),
     }
     return roc, pr
+
+
+def _apart(answered_P: Floats, least: int) -> list[int]:
+    """Places of points that lie at least so many answers after the one before; the last is among them if there are so many."""
+    told: list[int] = []
+    before = 0.0
+    for place, answered in enumerate(answered_P.tolist()):
+        if answered - before >= least and (answered_P[-1] - answered >= least or place == len(answered_P) - 1):
+            told.append(place)
+            before = answered
+    return told
 
 
 def _step(grid_P: Floats, recall_P: Floats, precision_P: Floats) -> Floats:

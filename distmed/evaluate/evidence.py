@@ -78,7 +78,7 @@ def evidence(scored: Diagnosed, learned: Learned | None, *, small_cells: bool) -
             )
             for name, value_N in scored.subgroups().items()
         },
-        "curves": curves(sample),
+        "curves": curves(sample, small_cells=small_cells),
         "notes": _notes(scored, learned, small_cells),
     }
     return metrics, weights_BN

@@ -303,7 +303,7 @@ def test_areas_of_the_curves_equal_the_figures_and_scikit_learn(drawn):
 
     cases = drawn(600)
     sample = Sample(cases.probabilities_NK, cases.gold_N)
-    found, figures = curves(sample), sample.values()
+    found, figures = curves(sample, small_cells=False), sample.values()
     assert found["roc"]["macro"]["area"] == pytest.approx(figures["auroc_macro"][0], abs=0.01)
     assert found["pr"]["macro"]["area"] == pytest.approx(figures["auprc_macro"][0], abs=0.01)
     assert found["risk_coverage"]["area"] == pytest.approx(figures["aurc"][0])
@@ -317,4 +317,19 @@ def test_areas_of_the_curves_equal_the_figures_and_scikit_learn(drawn):
 
 
 def test_one_disease_has_no_roc_curve():
-    assert set(curves(Sample(answers([0, 0, 1], 2), np.zeros(3, int)))) == {"risk_coverage"}
+    assert set(curves(Sample(answers([0, 0, 1], 2), np.zeros(3, int)), small_cells=False)) == {"risk_coverage"}
+
+
+def test_no_single_answer_can_be_read_off_the_curve_of_risk_and_coverage(drawn):
+    cases = drawn(203)
+    sample = Sample(cases.probabilities_NK, cases.gold_N)
+    whole, told = (curves(sample, small_cells=small)["risk_coverage"] for small in (True, False))
+    assert len(whole["x"]) > 150 and whole["area"] == told["area"]
+    answered_P = np.round(np.array(told["x"]) * 203)
+    assert np.diff(answered_P, prepend=0).min() >= 5 and answered_P[-1] == 203 and len(answered_P) >= 203 // 5 - 1
+    assert set(zip(told["x"], told["y"], strict=True)) <= set(zip(whole["x"], whole["y"], strict=True))
+
+
+def test_of_four_cases_there_is_no_curve_of_risk_and_coverage():
+    found = curves(Sample(answers([0, 0, 1, 1], 2), np.zeros(4, int)), small_cells=False)["risk_coverage"]
+    assert found["x"] == found["y"] == []
