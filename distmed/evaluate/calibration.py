@@ -18,13 +18,14 @@ from distmed.evaluate.sample import TINY, Sample
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
-COLDEST, HOTTEST = 0.01, 100.0
+BOUNDS = (0.01, 100.0)
 
 
 def fit_temperature(probabilities_NK: Floats, gold_N: Ints) -> float:
     """The temperature with the least negative log-likelihood (Guo et al. 2017, arXiv:1706.04599), by scipy.
 
-    Fit it on a split of its own: on the split that is reported it would describe itself.
+    Fit it on a split of its own: on the split that is reported it would describe itself. It is a bound of the search, exactly,
+    where none within is better: then the cases do not settle it.
     """
     from scipy.optimize import minimize_scalar
 
@@ -37,8 +38,9 @@ def fit_temperature(probabilities_NK: Floats, gold_N: Ints) -> float:
         normaliser_N = top_N1[:, 0] + np.log(np.exp(scaled_NK - top_N1).sum(axis=1))
         return float((normaliser_N - true_N / np.exp(log_temperature)).mean())
 
-    bounds = (np.log(COLDEST), np.log(HOTTEST))
-    return float(np.exp(minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x))
+    found = minimize_scalar(nll, bounds=np.log(BOUNDS), method="bounded", options={"xatol": 1e-6})
+    at_bound = next((bound for bound in BOUNDS if nll(np.log(bound)) <= found.fun), None)
+    return float(np.exp(found.x)) if at_bound is None else at_bound
 
 
 def scale(probabilities_NK: Floats, temperature: float) -> NDArray[np.float32]:

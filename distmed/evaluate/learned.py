@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from distmed.errors import UserError
 from distmed.evaluate.abstention import ALPHA, COVERAGES, Thresholds, conformal_sets, fit_thresholds
 from distmed.evaluate.bootstrap import bootstrapped, mean, share
-from distmed.evaluate.calibration import fit_temperature, reliability, scale, without_few
+from distmed.evaluate.calibration import BOUNDS, fit_temperature, reliability, scale, without_few
 from distmed.evaluate.diagnosed import Diagnosed
 from distmed.evaluate.figure import Figure, undefined
 from distmed.evaluate.metrics import ECE_BINS
@@ -139,9 +139,15 @@ def learned_notes(learned: Learned | None) -> list[str]:
     """What a reader must know of the calibration split."""
     if learned is None:
         return ["No calibration split was given: no temperature, no thresholds of abstention, no conformal sets."]
+    notes = []
     if learned.thresholds.fitted_on < FEW_FOR_CALIBRATION:
-        return [f"The calibration split has only {learned.thresholds.fitted_on} cases: its thresholds are rough."]
-    return []
+        notes.append(f"The calibration split has only {learned.thresholds.fitted_on} cases: its thresholds are rough.")
+    if learned.temperature in BOUNDS:
+        notes.append(
+            f"The temperature is at {learned.temperature:g}, a bound of its search: the calibration split does not settle it "
+            "(its answers are all right, or no better than chance), so scaled figures and confidences mean little."
+        )
+    return notes
 
 
 def _scaled(scored: Diagnosed, learned: Learned) -> Sample:
