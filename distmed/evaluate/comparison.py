@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distmed.evaluate.bootstrap import bootstrapped
+from distmed.evaluate.figure import undefined
 from distmed.evaluate.sample import Sample
 
 # N: cases, B: draws, G: groups.
@@ -23,18 +24,24 @@ COMPARED = (
 )
 
 
-def compare(this: Sample, other: Sample, weights_BN: NDArray[np.float32], groups: Sequence[str]) -> dict[str, Any]:
+def compare(
+    this: Sample, other: Sample, weights_BN: NDArray[np.float32], groups: Sequence[str], *, all_known: bool = True
+) -> dict[str, Any]:
     """McNemar over top-1, and every headline figure of both with the interval of its difference over the same draws.
 
-    `weights_BN` and `groups` are in the order in which the samples were made.
+    `weights_BN` and `groups` are in the order in which the samples were made. Unless `all_known`, the other has
+    probability 0 for the diagnosis of some case, of which the logarithm is no figure: then there is no nll of it.
     """
-    figures = {}
+    figures: dict[str, Any] = {}
     count = len(set(groups))
     values = [(sample.values(), sample.values(weights_BN)) for sample in (this, other)]
     for name in COMPARED:
         (a, a_B), (b, b_B) = ((float(estimate[name][0]), drawn[name]) for estimate, drawn in values)
         if np.isfinite(a) and np.isfinite(b):
             figures[name] = {"this": a, "other": b, "difference": bootstrapped(a - b, a_B - b_B, this.cases, count)}
+    if not all_known:
+        why = "undefined, the other does not know every diagnosis"
+        figures["nll"] |= {"other": None, "difference": undefined(why, this.cases)}
     test = mcnemar(this.correct_N, other.correct_N, [groups[n] for n in this.order.tolist()])
     return {"mcnemar": test, "figures": figures}
 

@@ -30,9 +30,9 @@ def second_model(name: str, scored: Diagnosed, in_set: NDArray[np.int64]) -> Riv
 
 
 def floors(train: Sequence[Case], scored: Diagnosed) -> list[Rival]:
-    """A linear model of the words, and the frequencies of the diagnoses, from the training cases that the model could know."""
+    """A linear model of the words, and the frequencies of the diagnoses, from the training cases of one class of the model."""
     space = scored.space
-    known = [case for case in train if case.label is not None and space.meaning(case.label, case.label_name).classes]
+    known = [c for c in train if c.label is not None and len(space.meaning(c.label, c.label_name).classes) == 1]
     cases = [scored.cases[n] for n in scored.in_set.tolist()]
     names = {case.label: case.label_name or case.label for case in known if case.label is not None}
     rivals = []
@@ -51,14 +51,15 @@ def compare_all(scored: Diagnosed, rivals: Sequence[Rival], weights_BN: NDArray[
     groups = [scored.groups[n] for n in scored.in_set.tolist()]
     rows = []
     for what, name, probabilities_NK, space in rivals:
-        this, other = _aligned(scored, probabilities_NK, space)
-        rows.append({"with": what, "name": name, "n": this.cases, **compare(this, other, weights_BN, groups)})
+        this, other, all_known = _aligned(scored, probabilities_NK, space)
+        compared = compare(this, other, weights_BN, groups, all_known=all_known)
+        rows.append({"with": what, "name": name, "n": this.cases, **compared})
     holm(rows)
     return rows
 
 
-def _aligned(scored: Diagnosed, other_NK: Floats, space: LabelSpace) -> tuple[Sample, Sample]:
-    """Both over the labels of both: what one does not know has probability 0 there."""
+def _aligned(scored: Diagnosed, other_NK: Floats, space: LabelSpace) -> tuple[Sample, Sample, bool]:
+    """Both over the labels of both, where what one does not know has probability 0; whether the other knows each diagnosis."""
     place = []
     labels = len(scored.space.labels)
     for label, name in zip(space.labels, space.names, strict=True):
@@ -69,4 +70,4 @@ def _aligned(scored: Diagnosed, other_NK: Floats, space: LabelSpace) -> tuple[Sa
     this_NU, other_NU = np.zeros((2, len(gold_N), labels), np.float32)
     this_NU[:, : len(scored.space.labels)] = scored.probabilities_NK[scored.in_set]
     np.add.at(other_NU.T, np.array(place), other_NK.T.astype(np.float32))
-    return Sample(this_NU, gold_N), Sample(other_NU, gold_N)
+    return Sample(this_NU, gold_N), Sample(other_NU, gold_N), bool(np.isin(gold_N, place).all())

@@ -208,6 +208,7 @@ def _test(search: Search, chosen: Chosen, job: Job, progress: Progress) -> list[
         name = "nll" if search.plan.metric == "eval/loss" else search.plan.metric.removeprefix("diag/")
         # The figure of the untuned recipe, and the paired difference with its interval.
         against = (metrics.get("comparison") or [{}])[0].get("figures", {}).get(name)
+        against = against if against and against["difference"]["value"] is not None else None
         figures = {"winner": metrics.get(name), "against_untuned": against, "scored": len(winners)}
         found.append({"source": without_credentials(source.source), "metric": name, **figures})
     return found

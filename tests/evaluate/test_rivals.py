@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from distmed.cases.case import Case
 from distmed.evaluate.bootstrap import draws
 from distmed.evaluate.diagnosed import Diagnosed
 from distmed.evaluate.labels import LabelSpace
-from distmed.evaluate.rivals import Rival, compare_all
+from distmed.evaluate.rivals import Rival, compare_all, floors
 
 LABELS = ["cold", "flu", "gout"]
 
@@ -41,3 +42,19 @@ def test_a_rival_gets_no_credit_for_a_diagnosis_that_it_does_not_know():
     figures = against(["cold", "flu", "gout", "gout"], knows_two(4))[0]["figures"]
     assert figures["top3"]["this"] == figures["top5"]["this"] == 1
     assert figures["top3"]["other"] == figures["top5"]["other"] == 0.5
+
+
+def test_a_diagnosis_that_a_rival_does_not_know_leaves_out_its_likelihood_and_says_so():
+    figures = against(["cold", "flu", "gout", "gout"], knows_two(4))[0]["figures"]
+    assert figures["nll"]["this"] == pytest.approx(-np.log(0.8)) and figures["nll"]["other"] is None
+    difference = figures["nll"]["difference"]
+    assert difference["value"] is None and "does not know every diagnosis" in difference["why"]
+    assert figures["brier"]["difference"]["value"] is not None
+    known = against(["cold", "flu"], knows_two(2))[0]["figures"]["nll"]
+    assert known["difference"]["value"] == pytest.approx(-np.log(0.8) + np.log(0.6 * 0.4) / 2)
+
+
+def test_several_diagnoses_of_one_training_case_are_no_class_of_a_floor():
+    train = [case(n, label) for n, label in enumerate([*LABELS, "cold;flu"] * 3)]
+    spaces = [space for _, _, _, space in floors(train, scored(LABELS))]
+    assert [space.labels for space in spaces] == [LABELS, LABELS]
