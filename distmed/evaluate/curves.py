@@ -39,16 +39,20 @@ def curves(sample: Sample, *, small_cells: bool) -> dict[str, Any]:
 
 
 def roc_and_pr(sample: Sample) -> tuple[dict[str, Curve], dict[str, Curve]]:
-    """({"micro", "macro"} of ROC, the same of precision–recall), by scikit-learn, on a grid of 201 points."""
+    """({"micro", "macro"} of ROC, the same of precision–recall), by scikit-learn, on a grid of 201 points.
+
+    Areas of precision–recall are average precision, that of `macro` the mean over the classes: auprc_macro.
+    """
     from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
     grid_P = np.linspace(0, 1, POINTS)
-    tpr, precision = [], []
+    tpr, precision, average_precision = [], [], []
     for k in sample.classes_present:
         positive_N, score_N = sample.gold_N == k, sample.probabilities_NK[:, k]
         false_P, true_P, _ = roc_curve(positive_N, score_N)
         tpr.append(np.interp(grid_P, false_P, true_P))
         precision_P, recall_P, _ = precision_recall_curve(positive_N, score_N)
+        average_precision.append(average_precision_score(positive_N, score_N))
         precision.append(_step(grid_P, recall_P[::-1], precision_P[::-1]))
     every = max(1, sample.cases * sample.classes // PAIRS_AT_MOST)
     scores_NK, truth_NK = sample.probabilities_NK[::every], sample.gold_N[::every, None] == np.arange(sample.classes)
@@ -66,7 +70,7 @@ def roc_and_pr(sample: Sample) -> tuple[dict[str, Curve], dict[str, Curve]]:
         "macro": _curve(
             grid_P,
             mean_precision_P,
-            area=float(mean_precision_P.mean()),
+            area=float(np.mean(average_precision)),
             chance=1 / len(sample.classes_present),
         ),
     }

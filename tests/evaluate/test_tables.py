@@ -305,7 +305,7 @@ def test_areas_of_the_curves_equal_the_figures_and_scikit_learn(drawn):
     sample = Sample(cases.probabilities_NK, cases.gold_N)
     found, figures = curves(sample, small_cells=False), sample.values()
     assert found["roc"]["macro"]["area"] == pytest.approx(figures["auroc_macro"][0], abs=0.01)
-    assert found["pr"]["macro"]["area"] == pytest.approx(figures["auprc_macro"][0], abs=0.01)
+    assert found["pr"]["macro"]["area"] == pytest.approx(figures["auprc_macro"][0], abs=1e-5)
     assert found["risk_coverage"]["area"] == pytest.approx(figures["aurc"][0])
     truth = cases.gold_N[:, None] == np.arange(8)
     micro = roc_auc_score(truth.ravel(), cases.probabilities_NK.ravel())
@@ -314,6 +314,11 @@ def test_areas_of_the_curves_equal_the_figures_and_scikit_learn(drawn):
         assert len(curve["x"]) == len(curve["y"]) <= 201 and curve["x"] == sorted(curve["x"])
     x, y = found["roc"]["micro"]["x"], found["roc"]["micro"]["y"]
     assert np.trapezoid(y, x) == pytest.approx(micro, abs=0.005)
+
+
+def test_the_area_of_a_precision_recall_curve_of_chance_is_the_prevalence():
+    sample = Sample(np.full((12, 4), 0.25, np.float32), np.arange(12) % 4)
+    assert curves(sample, small_cells=True)["pr"]["macro"]["area"] == pytest.approx(0.25)
 
 
 def test_one_disease_has_no_roc_curve():
