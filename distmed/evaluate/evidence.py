@@ -93,8 +93,9 @@ def headline(sample: Sample, weights_BN: Weights, groups: int) -> dict[str, Figu
         figures[name] = clustered(round(float(estimate[name][0]) * n), n, drawn[name], groups)
     for name in BOOTSTRAPPED:
         figures[name] = bootstrapped(float(estimate[name][0]), drawn[name], n, groups)
-    if figures["auroc_macro"]["value"] is None:
-        figures["auroc_macro"]["why"] = f"undefined, all {n} cases have the same diagnosis"
+    for name in ("auroc_macro", "mcc"):
+        if figures[name]["value"] is None:
+            figures[name]["why"] = f"undefined, all {n} cases have the same diagnosis"
     figures["prevalence_macro"] = figure(float(estimate["prevalence_macro"][0]), n, "mean prevalence")
     return figures
 

@@ -134,10 +134,12 @@ class Sample:
         f1_BK = 2 * right_BK / (gold_BK + predicted_BK)
         recall_BK = right_BK / gold_BK
         right_B = right_BK.sum(axis=1)
-        # Gorodkin 2004 (doi:10.1016/j.compbiolchem.2004.09.006), as scikit-learn computes it.
+        # Gorodkin 2004 (doi:10.1016/j.compbiolchem.2004.09.006), as scikit-learn computes it where there are two classes.
         covariance_B = right_B * total_B - (gold_BK * predicted_BK).sum(axis=1)
         spread_B = np.sqrt((total_B**2 - (predicted_BK**2).sum(axis=1)) * (total_B**2 - (gold_BK**2).sum(axis=1)))
         mcc_B = np.where(spread_B > 0, covariance_B / spread_B, 0.0)
+        # One answer to all cases is no better than chance; one truth of all cases leaves nothing to correlate with.
+        mcc_B[(gold_BK > 0).sum(axis=1) < 2] = np.nan
         return {
             "macro_f1": nan_mean(f1_BK),
             "micro_f1": right_B / total_B,

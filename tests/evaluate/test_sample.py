@@ -119,6 +119,14 @@ def test_all_scores_equal_is_chance_and_no_crash():
     assert values["mcc"][0] == 0
 
 
+def test_cases_of_one_diagnosis_have_no_correlation():
+    probabilities = np.array([[0.6, 0.4], [0.3, 0.7], [0.9, 0.1]], np.float32)
+    sample = Sample(probabilities, np.array([0, 0, 1]))
+    assert np.isnan(Sample(probabilities, np.zeros(3, int)).values()["mcc"][0])
+    weights_BN = np.array([[1, 2, 0], [2, 0, 1]], np.float32)
+    assert np.isnan(sample.values(weights_BN)["mcc"]).tolist() == [True, False]
+
+
 def test_one_case_has_no_area_under_a_curve():
     values = Sample(np.array([[0.3, 0.7]], np.float32), np.array([1])).values()
     assert np.isnan(values["auroc_macro"][0])
