@@ -5,6 +5,7 @@ Sources and an opened model flow in; cases, a mode and a label space flow out, b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def how_asked(opened: Opened, read: Mapping[str, Read], mapping: Path | None, ou
     if mode == "diagnosis":
         space = LabelSpace(opened.labels, opened.label_names, read_mapping(mapping, space) if mapping else {})
         notes = [LABELS_OF_DATA] if labels_from == "data" else []
-        notes += check_overlap(space, data, out)
+        notes += shared_names(opened) + check_overlap(space, data, out)
     return Asked(opened, mode, space, labels_from, notes + check_groups(read))
 
 
@@ -108,6 +109,18 @@ def label_space(opened: Opened, mode: Mode, data: Sequence[Case], train: Sequenc
         )
     labels = sorted(names)
     return opened.over(labels, [names[label] for label in labels]), "train" if train else "data"
+
+
+def shared_names(opened: Opened) -> list[str]:
+    """A note where a generator, which answers with names, cannot tell diagnoses apart."""
+    counts = Counter(opened.label_names)
+    shared = sum(count for count in counts.values() if count > 1)
+    if opened.task != "generate" or not shared:
+        return []
+    return [
+        f"{shared} diagnoses share their name with another: a generator answers with names and cannot tell them apart, so the "
+        "first of them always comes before the others."
+    ]
 
 
 def check_overlap(space: LabelSpace, read: Read, out: Path) -> list[str]:

@@ -77,3 +77,12 @@ def test_candidates_that_are_the_labels_of_the_data_are_noted(tmp_path: Path) ->
     train.cases = [replace(case, group=f"train {case.group}") for case in train.cases]
     assert asked(tmp_path, "generate", [], [], data=data, train=train).notes == []
     assert asked(tmp_path, "classify", ["OMIM:1", "OMIM:2"], ["gout", "flu"], data=data).notes == []
+
+
+@pytest.mark.parametrize(("task", "noted"), [("generate", True), ("classify", False)])
+def test_names_that_several_diagnoses_share_are_noted_of_a_generator(
+    task: Literal["classify", "generate"], noted: bool, tmp_path: Path
+) -> None:
+    labels, names = ["OMIM:1", "OMIM:2", "OMIM:3"], ["deafness", "deafness", "flu"]
+    notes = asked(tmp_path, task, labels, names, data=cases(*zip(labels, names, strict=True))).notes
+    assert [note.partition(":")[0] for note in notes] == ["2 diagnoses share their name with another"] * noted

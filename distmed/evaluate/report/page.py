@@ -7,6 +7,7 @@ of diseases, notes) is escaped.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -109,19 +110,21 @@ def confusion_matrix(metrics: Metrics) -> dict[str, Any] | None:
     pairs = metrics.get("confusion") or []
     if not pairs:
         return None
-    names: list[str] = []
+    names: dict[str, str] = {}
     for pair in pairs:
-        new = [name for name in dict.fromkeys((pair["gold"], pair["predicted"])) if name not in names]
-        if len(names) + len(new) <= IN_MATRIX:
-            names += new
-    told = {(pair["gold"], pair["predicted"]): pair["n"] for pair in pairs}
+        both = {pair[f"{side}_label"]: pair[side] for side in ("gold", "predicted")}
+        if len(names | both) <= IN_MATRIX:
+            names |= both
+    told = {(pair["gold_label"], pair["predicted_label"]): pair["n"] for pair in pairs}
     for row in metrics["per_disease"]:
         if row["sensitivity"]["value"] is not None:
             right = round(row["sensitivity"]["value"] * row["n"])
             shown = right >= SMALLEST_CELL or metrics["about"].get("small_cells")
-            told[row["name"], row["name"]] = right if shown else None
+            told[row["label"], row["label"]] = right if shown else None
     cells = [[told.get((gold, predicted)) for predicted in names] for gold in names]
-    return {"names": names, "cells": cells, "most": max((n for row in cells for n in row if n), default=1)}
+    often = Counter(names.values())
+    shown_names = [name if often[name] == 1 else f"{name} ({label})" for label, name in names.items()]
+    return {"names": shown_names, "cells": cells, "most": max((n for row in cells for n in row if n), default=1)}
 
 
 def is_figure(value: Any) -> bool:

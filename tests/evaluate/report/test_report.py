@@ -15,7 +15,7 @@ from distmed.errors import UserError
 from distmed.evaluate.evidence import evidence
 from distmed.evaluate.figure import hashed, undefined
 from distmed.evaluate.report import write_report
-from distmed.evaluate.report.page import interval_text, number, points, value_text
+from distmed.evaluate.report.page import confusion_matrix, interval_text, number, points, value_text
 from tests.evaluate.report.conftest import CLASSES, RARE, about
 
 Make = Callable[..., Path]
@@ -120,6 +120,18 @@ def test_the_page_says_whose_diagnoses_they_are(origin: str, said: str, folder: 
     assert f"{CLASSES} {said}, {CLASSES - 1} with a case here" in words(
         folder(labels={**metrics[0]["labels"], "from": origin})
     )
+
+
+def test_diseases_of_one_name_have_rows_of_their_own_in_the_matrix(metrics: Any) -> None:
+    rows = [{**row, "name": "deafness"} for row in metrics[0]["per_disease"] if row["n"] and not row["few"]][:2]
+    labels = [row["label"] for row in rows]
+    pair = {"gold": "deafness", "predicted": "deafness", "n": 7}
+    pairs = [{**pair, "gold_label": labels[0], "predicted_label": labels[1]}]
+    matrix = confusion_matrix({"about": about("diagnosis", small_cells=True), "confusion": pairs, "per_disease": rows})
+    assert matrix is not None
+    right = [round(row["sensitivity"]["value"] * row["n"]) for row in rows]
+    assert matrix["cells"] == [[right[0], 7], [None, right[1]]]
+    assert matrix["names"] == [f"deafness ({label})" for label in labels]
 
 
 def test_what_is_undefined_says_why(folder: Make) -> None:
