@@ -6,7 +6,8 @@ authors, in words that they can answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from distmed.evaluate.figure import FEW
@@ -104,11 +105,25 @@ def _reference(metrics: Mapping[str, Any]) -> str:
 def _sample(metrics: Mapping[str, Any]) -> str:
     present = [row for row in metrics.get("per_disease", []) if row["n"] != 0]
     few, rows = sum(bool(row["few"]) for row in present), len(present)
+    draws = set(_draws(metrics))
+    how_many = f" ({' to '.join(f'{n:,}' for n in sorted({min(draws), max(draws)}))} draws)" if draws else ""
     thin = f" {few:,} of {rows:,} diseases have fewer than 10 cases; their own figures are rough." if few else ""
     return (
-        "Intervals are 95 %: Wilson for proportions of cases that share no group, bootstrap over whole groups (1,000 draws) "
+        f"Intervals are 95 %: Wilson for proportions of cases that share no group, bootstrap over whole groups{how_many} "
         f"for the rest.{thin} They cover chance in the choice of cases, not wrong labels or another population."
     )
+
+
+def _draws(value: Any) -> Iterator[int]:
+    """How many draws each figure took; rank figures of many cases take fewer."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from _draws(inner)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key in ("method", "cluster_method") and (found := re.search(r"(\d+) draws", inner or "")):
+                yield int(found[1])
+            yield from _draws(inner)
 
 
 def _uncertainty(metrics: Mapping[str, Any]) -> str:

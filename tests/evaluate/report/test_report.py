@@ -9,11 +9,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from distmed.cases.case import Case
 from distmed.errors import UserError
+from distmed.evaluate.diagnosed import Diagnosed, write_predictions
 from distmed.evaluate.evidence import evidence
 from distmed.evaluate.figure import hashed, undefined
+from distmed.evaluate.labels import LabelSpace
 from distmed.evaluate.report import write_report
 from distmed.evaluate.report.page import confusion_matrix, interval_text, number, points, value_text
 from tests.evaluate.report.conftest import CLASSES, RARE, about
@@ -107,6 +111,33 @@ def test_single_patients_are_shown_by_hash_and_only_when_asked(folder: Make) -> 
     assert "Surest wrong answers" in asked
     assert "patient-" not in asked
     assert any(hashed(f"patient-{n}") in asked for n in range(300))
+
+
+def test_one_of_several_diagnoses_named_first_is_no_wrong_answer(tmp_path: Path, metrics: Any) -> None:
+    labels = ["OMIM:1", "OMIM:2", "OMIM:3"]
+    golds = ["OMIM:1;OMIM:2", "OMIM:2;OMIM:9", "OMIM:3", "OMIM:9"]
+    golds_and = enumerate([*golds, "OMIM:2|OMIM:3"])
+    cases = [Case(id=f"p{n}", kind="diagnosis", group=str(n), findings=("x",), label=gold) for n, gold in golds_and]
+    table = pa.table(
+        {
+            "scores": pa.array([[0.1, 0.8, 0.1]] * 4 + [[0.9, 0.0, 0.1]], pa.list_(pa.float32())),
+            "prompt_hash": ["0"] * 5,
+            "tokens": pa.array([9] * 5, pa.int32()),
+            "cut": [False] * 5,
+        }
+    )
+    asked = about("diagnosis", small_cells=True)
+    scored = Diagnosed.of(cases, table, LabelSpace(labels, ["a", "b", "c"]))
+    write_predictions(tmp_path / "predictions.parquet", scored, asked, None)
+    (tmp_path / "metrics.json").write_text(json.dumps({**metrics[0], "about": asked}))
+    text = words(tmp_path)
+    assert [n for n in range(5) if hashed(f"p{n}") in text] == [2, 3, 4]
+
+
+def test_the_limits_tell_how_many_draws_there_were(folder: Make, metrics: Any) -> None:
+    assert "bootstrap over whole groups (1,000 draws) for the rest" in words(folder())
+    fewer = {**metrics[0]["auroc_macro"], "method": "bootstrap by group, 444 draws"}
+    assert "bootstrap over whole groups (444 to 1,000 draws) for the rest" in words(folder(auroc_macro=fewer))
 
 
 def test_a_class_without_a_case_is_undefined_and_not_zero(folder: Make) -> None:
