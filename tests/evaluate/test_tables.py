@@ -178,6 +178,27 @@ def test_groups_and_their_largest_gap_equal_fairlearn(drawn):
         assert gap["between"] == [best, worst]
 
 
+def test_sensitivity_is_compared_over_the_diseases_that_all_groups_have():
+    """Both groups have half of the flu right and all of the gout; only women have the cold, and none of it right."""
+    gold_N = np.array([0] * 10 + [1] * 10 + [2] * 10 + [0] * 10 + [1] * 10)
+    predicted = [0] * 5 + [1] * 5 + [1] * 10 + [0] * 10 + [0] * 5 + [1] * 5 + [1] * 10
+    values, groups = ["f"] * 30 + ["m"] * 20, [str(n) for n in range(50)]
+    weights_BN = draws(groups, 200)
+    args = (answers(predicted, 3), gold_N, values, groups, weights_BN)
+    found = subgroup_figures(*args, small_cells=False)
+    # Each group's own figure is over its own diseases.
+    assert [row["sensitivity"]["value"] for row in found["groups"]] == [0.5, 0.75]
+    assert found["gap_sensitivity"]["value"] == 0 and found["gap_sensitivity"]["low"] == 0
+
+
+def test_groups_without_a_disease_in_common_have_no_gap_of_sensitivity():
+    gold_N, values, groups = np.array([0] * 10 + [1] * 10), ["f"] * 10 + ["m"] * 10, [str(n) for n in range(20)]
+    found = subgroup_figures(answers([0] * 20, 2), gold_N, values, groups, draws(groups, 50), small_cells=False)
+    assert found["gap_sensitivity"]["value"] is None
+    assert found["gap_sensitivity"]["why"] == "undefined, no diagnosis has cases in all groups"
+    assert found["gap_top1"]["value"] == 1
+
+
 def test_a_subgroup_of_three_is_named_but_not_measured(drawn):
     _, found = grouped(drawn, ["a"] * 40 + ["b"] * 40 + ["c"] * 3)
     row = found["groups"][2]
