@@ -50,13 +50,23 @@ def _told(name: str | int, value: Any) -> Any:
             told[key] = None
     if name == "out_of_set" and told["cases"] is None:
         told["share"] = untold()
-    if name == "choice" and (bias := told.get("position_bias")) and bias["n"] != told["n"] and is_few(bias["n"]):
-        told["position_bias"] = None
+    if name == "choice" and (bias := told.get("position_bias")):
+        told["position_bias"] = _order_told(bias, told["n"])
     if name == "sizes":
         return {size: None if is_few(count) else count for size, count in told.items()}
     if "flips" in told and is_few(told["n"]):
         told |= dict.fromkeys(("n", "before", "after"))
     return told
+
+
+def _order_told(bias: Mapping[str, Any], questions: int) -> dict[str, Any] | None:
+    if is_few(bias["n"]) and bias["n"] != questions:
+        return None
+    places = [
+        untold(place=row["place"], chosen=None) if is_few(row["n"]) and row["n"] != questions else row
+        for row in bias["accuracy_by_place"]
+    ]
+    return {**bias, "accuracy_by_place": places}
 
 
 def _is_figure(value: Any) -> bool:

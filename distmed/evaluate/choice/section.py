@@ -48,9 +48,10 @@ def choice_section(table: pa.Table) -> dict[str, Any]:
     - balanced: the accuracy of each way averaged over the answers that are right somewhere (balanced accuracy): 1 / K for a
       model that always gives the same answer, however often that is right.
     - chance: mean of 1 / K; most_frequent: always the letter that is right most often.
-    - position_bias: over the cyclic permutations of a question's options; accuracy by the place of the right one, `spread`
-      between the best and the worst place, `flip_rate`: share of questions whose answer changes with the permutation,
-      `debiased`: accuracy of the mean probability over the permutations.
+    - position_bias: over the cyclic permutations of a question's options; accuracy by the place of the right one, over the
+      questions that have this place, and how often it is chosen; `spread` between the best and the worst of the places that all
+      have; `flip_rate`: share of questions whose answer changes with the permutation; `debiased`: accuracy of the mean
+      probability over the permutations.
     """
     rows = table.select(NEEDED).to_pylist()
     _check_finite(rows)
@@ -119,37 +120,39 @@ def _position_bias(rows: list[Row]) -> dict[str, Any] | None:
     picks = [p_SK.argmax(axis=1) for p_SK in probabilities]
     flips_N = np.array([len(set(pick_S.tolist())) > 1 for pick_S in picks])
     debiased_N = np.array([p_SK.mean(axis=0).argmax() for p_SK in probabilities]) == gold_N
-    places = min(len(pick_S) for pick_S in picks)
+    options_N = np.array([len(pick_S) for pick_S in picks])
+    places, common = int(options_N.max()), int(options_N.min())
     # Over all rotations the right option stands at each place once: at place (gold + s) mod K in rotation s.
     right_NP = np.array(
         [
-            [pick_S[(place - gold) % len(pick_S)] == gold for place in range(places)]
+            [place < len(pick_S) and pick_S[(place - gold) % len(pick_S)] == gold for place in range(places)]
             for pick_S, gold in zip(picks, gold_N, strict=True)
-        ],
-        dtype=np.float32,
-    )
-    chosen_P = np.array(
-        [
-            np.mean([np.mean((pick_S + np.arange(len(pick_S))) % len(pick_S) == place) for pick_S in picks])
-            for place in range(places)
         ]
     )
+    chosen_P = [
+        float(np.mean([np.mean((pick_S + np.arange(len(pick_S))) % len(pick_S) == place) for pick_S in picks]))
+        for place in range(places)
+    ]
     groups = [row["group"] for row in rows]
     weights_BN = draws(groups)
-    total_B1 = weights_BN.sum(axis=1, keepdims=True)
-    drawn_BP = weights_BN @ right_NP / total_B1
+    drawn_BP = weights_BN @ right_NP[:, :common].astype(np.float32) / weights_BN.sum(axis=1, keepdims=True)
+
+    def accuracy_at(place: int) -> Figure:
+        has = np.flatnonzero(options_N > place)
+        return share(right_NP[has, place], weights_BN[:, has], [groups[n] for n in has.tolist()])
+
     return {
         "n": len(rows),
         "accuracy_by_place": [
             {
                 "place": LETTERS[place],
-                "chosen": float(chosen_P[place]),
-                **share(right_NP[:, place] == 1, weights_BN, groups),
+                "chosen": chosen_P[place],
+                **accuracy_at(place),
             }
             for place in range(places)
         ],
         "spread": bootstrapped(
-            float(np.ptp(right_NP.mean(axis=0))),
+            float(np.ptp(right_NP[:, :common].mean(axis=0))),
             np.ptp(drawn_BP, axis=1),
             len(rows),
             len(set(groups)),

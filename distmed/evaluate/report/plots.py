@@ -39,7 +39,7 @@ def curve_plots(metrics: Mapping[str, Any]) -> list[Plot]:
 
 def place_plot(bias: Mapping[str, Any]) -> Plot:
     """Accuracy by the place of the right option."""
-    places = bias["accuracy_by_place"]
+    places = [place for place in bias["accuracy_by_place"] if place["value"] is not None]
     values = [(place["value"], *limits_to_read(place)) for place in places]
     tops = [value if high is None else high for value, _, high in values]
     mean = sum(place["value"] for place in places) / len(places)

@@ -13,6 +13,8 @@ import pytest
 
 from distmed.cases.case import Case
 from distmed.evaluate.assembly import Scored, exams
+from distmed.evaluate.cells import without_small_cells
+from distmed.evaluate.figure import proportion, untold
 
 FREE_OF_COUNTS = ("integrity", "options", "shots")
 
@@ -67,6 +69,14 @@ def test_no_count_of_one_to_four_questions_is_told(few: int, tmp_path: Path) -> 
     assert choice["unlabelled"] is choice["ties"] is choice["position_bias"] is None
     told = evaluated(few, tmp_path, small_cells=True)["choice"]
     assert told["unlabelled"] == told["ties"] == told["position_bias"]["n"] == few
+
+
+def test_a_place_that_few_questions_have_is_named_and_no_more() -> None:
+    place = {"place": "E", "chosen": 0.1, **proportion(1, 3)}
+    common = {"place": "A", "chosen": 0.9, **proportion(20, 40)}
+    section = {"n": 40, "position_bias": {"n": 40, "accuracy_by_place": [common, place]}}
+    told = without_small_cells({"top1": proportion(20, 40), "choice": section})["choice"]["position_bias"]
+    assert told["accuracy_by_place"] == [common, untold(place="E", chosen=None)]
 
 
 def test_five_questions_and_none_are_told(tmp_path: Path) -> None:

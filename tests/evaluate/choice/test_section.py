@@ -113,6 +113,18 @@ def test_shares_over_exams_of_several_questions_have_the_intervals_of_the_exams(
     assert limits_to_read(figures["letter"]) == (0, 1)
 
 
+def test_shares_of_places_sum_to_one_where_questions_have_four_and_five_options() -> None:
+    # One model always gives the first letter, of four options; one always the last, of five.
+    first, last = [[0.0] + [-1.0] * 3] * 4, [[-1.0] * 4 + [0.0]] * 5
+    bias = section(row("A", first), row("B", first), row("C", first), row("D", last))["position_bias"]
+    places = {place["place"]: place for place in bias["accuracy_by_place"]}
+    assert {name: place["chosen"] for name, place in places.items()} == {"A": 0.75, "B": 0, "C": 0, "D": 0, "E": 0.25}
+    assert [place["n"] for place in places.values()] == [4, 4, 4, 4, 1]
+    assert places["A"]["value"] == 0.75 and places["E"]["value"] == 1
+    # The spread is over the places that every question has.
+    assert bias["spread"]["value"] == 0.75
+
+
 def test_words_have_no_places() -> None:
     words = row("yes", [[0.0, -1.0, -2.0]], candidates=["yes", "no", "maybe"], predicted="yes")
     assert section(words)["position_bias"] is None

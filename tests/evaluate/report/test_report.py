@@ -16,7 +16,7 @@ from distmed.cases.case import Case
 from distmed.errors import UserError
 from distmed.evaluate.diagnosed import Diagnosed, write_predictions
 from distmed.evaluate.evidence import evidence
-from distmed.evaluate.figure import hashed, undefined
+from distmed.evaluate.figure import hashed, undefined, untold
 from distmed.evaluate.labels import LabelSpace
 from distmed.evaluate.report import write_report
 from distmed.evaluate.report.page import confusion_matrix, interval_text, number, points, value_text
@@ -208,6 +208,11 @@ def test_exam_questions_have_their_own_headline(exam: Path) -> None:
 def test_counts_of_few_questions_are_hidden_and_their_order_not_shown(exam: Path) -> None:
     path = exam / "metrics.json"
     values = json.loads(path.read_text())
+    places = values["choice"]["position_bias"]["accuracy_by_place"]
+    places.append(untold(place="E", chosen=None))
+    path.write_text(json.dumps(values))
+    chosen = words(exam).partition("Chosen over all rotations:")[2].partition(".")[0]
+    assert chosen.startswith(" A ") and " E" not in words(exam).partition("Chosen over")[2][:60]
     values["choice"] |= {"ties": None, "unlabelled": None, "position_bias": None}
     path.write_text(json.dumps(values))
     text = words(exam)
