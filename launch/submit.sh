@@ -7,7 +7,7 @@
 #   DISTMED_RUNS             a folder that all hosts of the cluster share; the run goes to DISTMED_RUNS/NAME
 #
 # What is started is `python -m distmed train …`; without this script:
-#   ray job submit --working-dir . --runtime-env launch/runtime_env.yaml -- python -m distmed train RECIPE
+#   ray job submit --working-dir . --runtime-env launch/runtime_env.yaml -- env DISTMED_RUNS=… python -m distmed train RECIPE
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 : "${RAY_API_SERVER_ADDRESS:?names the cluster dashboard, e.g. http://head:8265}"

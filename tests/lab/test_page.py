@@ -20,7 +20,7 @@ def commands(heading: str, block: int = 0) -> list[str]:
     """Those of the n-th console block below a heading."""
     section = (ROOT / "docs" / "clusters.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     found = re.findall(r"```console\n(.*?)```", section, re.DOTALL)[block]
-    return [line.removeprefix("$ ") for line in found.splitlines() if line.startswith("$ ")]
+    return [line.removeprefix("$ ") for line in found.replace("\\\n", "").splitlines() if line.startswith("$ ")]
 
 
 def types(host: Host, command: str, variables: dict[str, str]) -> str:
