@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from distmed.cases.options import pairs_of, roles_of
 from distmed.credentials import without_credentials
 from distmed.errors import UserError
 from distmed.recipe import Source
@@ -77,8 +78,8 @@ def settings_of(
     seed: int = 1,
 ) -> Settings:
     """The settings that the options of the command line ask for. Raises UserError for one that makes no sense."""
-    roles = _pairs("--columns", "ROLE=COLUMN", columns)
-    wanted = {column: _wanted(column, value) for column, value in _pairs("--where", "COLUMN=VALUE", where).items()}
+    roles = roles_of(columns)
+    wanted = {column: _wanted(column, value) for column, value in pairs_of("--where", "COLUMN=VALUE", where).items()}
     if split and split_by_date:
         raise UserError("--split and --split-by-date are two ways to split", "give one of them")
     shares = _shares(split) if split else SHARES if group_by and not split_by_date else ()
@@ -112,16 +113,6 @@ def _source(name: str, format: str, columns: dict[str, str], where: dict[str, An
 def _described(source: Source) -> dict[str, Any]:
     values = source.model_dump(mode="json", include={"format", "where", "columns", "limit"})
     return {"name": Path(without_credentials(source.source)).name, **values}
-
-
-def _pairs(option: str, form: str, items: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals or not key or not value:
-            raise UserError(f"{option} {item} is not {form}", f"write {option} {form}, once for each")
-        pairs[key] = value
-    return pairs
 
 
 def _wanted(column: str, text: str) -> Any:
