@@ -22,10 +22,10 @@ SUBGROUP = "subgroup."
 DEFAULT = {"text": "text", "label": "label"}
 
 
-def check_roles(columns: dict[str, str]) -> dict[str, str]:
+def check_roles(columns: dict[str, str], *, labeled: bool = True) -> dict[str, str]:
     """The roles of a recipe; `text` and `label` by those names if it gives none.
 
-    Raises UserError for an unknown role, or where nothing to read or to learn is named.
+    Raises UserError for an unknown role, or where nothing to read is named or, if cases must be `labeled`, nothing to learn.
     """
     if not columns:
         return DEFAULT
@@ -35,8 +35,8 @@ def check_roles(columns: dict[str, str]) -> dict[str, str]:
             hint = f"did you mean `{near[0]}`?" if near else f"roles are {', '.join(ROLES)} and {SUBGROUP}NAME"
             raise UserError(f"columns: unknown role `{role}`", hint)
     if "text" not in columns and "messages" not in columns:
-        raise UserError("columns: neither `text` nor `messages` is named", "write columns: {text: …, label: …}")
-    if not {"label", "answer", "messages"} & set(columns):
+        raise UserError("columns: neither `text` nor `messages` is named", "name a column for one of them")
+    if labeled and not {"label", "answer", "messages"} & set(columns):
         raise UserError("columns: nothing to learn is named", "name a column for `label`, `answer` or `messages`")
     return columns
 

@@ -41,14 +41,17 @@ class Format:
     header: tuple[str, ...] | None = None
 
 
-def format_of(source: Source) -> Format:
-    """The format that a recipe's source names. Raises UserError for an unknown one, with the nearest there is."""
+def format_of(source: Source, *, labeled: bool = True) -> Format:
+    """The format that a recipe's source names; unless `labeled`, for rows that need not name anything to learn.
+
+    Raises UserError for an unknown one, with the nearest there is.
+    """
     if source.format not in FORMATS:
         near = difflib.get_close_matches(source.format, FORMATS, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"formats: {', '.join(FORMATS)}"
         raise UserError(f"unknown format: {source.format}", hint)
     if source.format == "columns":
-        return _columns_format(check_roles(source.columns))
+        return _columns_format(check_roles(source.columns, labeled=labeled))
     if source.columns:
         raise UserError(
             f"format {source.format} has columns of its own", "leave `columns:` out, or write `format: columns`"
@@ -69,13 +72,14 @@ def format_to_compare(source: Source) -> Format:
 
 
 def _columns_format(roles: dict[str, str]) -> Format:
+    answers = ("label", "label_name", *(("answer",) if "options" in roles else ()))
     return Format(
         name="columns",
         columns=tuple(dict.fromkeys(roles.values())),
         never="Only the columns named for text, options and messages are fed; no other column is.",
         to_case=by_columns(roles),
         labeled=labeled(roles),
-        answers=tuple(roles[role] for role in ("label", "label_name") if role in roles),
+        answers=tuple(roles[role] for role in answers if role in roles),
     )
 
 

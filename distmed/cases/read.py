@@ -65,13 +65,15 @@ class CaseReader:
         if self.source.source.startswith("builtin:"):
             yield from filter(self._in_groups, builtin_patients(self.source))
             return
-        format = format_of(self.source)
+        format = format_of(self.source, labeled=self.labels == "required")
         if self.task == "classify" and not format.labeled:
             raise UserError(f"{self.source.source}: {format.name} has no label to classify", "use task: generate")
+        spared = format.answers if self.labels == "optional" else ()
+        needed = (*(column for column in format.columns if column not in spared), *self.source.where)
         for place, row in placed_rows(self.source, format):
-            if self.labels == "optional":
-                row = dict.fromkeys(format.answers) | row
-            require(row, (*format.columns, *self.source.where), place)
+            require(row, needed, place)
+            if spared:
+                row = dict.fromkeys(spared) | row
             if not all(matches(row[column], wanted) for column, wanted in self.source.where.items()):
                 self.dropped["where"] += 1
                 continue
