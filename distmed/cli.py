@@ -129,6 +129,9 @@ def evaluate(
         list[str] | None, typer.Argument(metavar="[key=value …]", help="How cases are put, as choice.shots=5.")
     ] = None,
     format: Annotated[str | None, typer.Option(help="How a row becomes a case, as in a recipe.")] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="For raw tables of the format columns.")
+    ] = None,
     train: Annotated[str | None, typer.Option(help="Training cases: for the linear floor, and for examples.")] = None,
     calibration: Annotated[
         str | None, typer.Option(help="Cases for temperature and thresholds; none of them in --data.")
@@ -159,6 +162,7 @@ def evaluate(
         small_cells,
         tuple(overrides or []),
         with_text,
+        tuple(columns or []),
     )
     raise typer.Exit(run_evaluation(request, verbose=verbose))
 
@@ -169,6 +173,9 @@ def predict(
     data: Annotated[str, typer.Option(help="The cases; they need no label.")],
     out: Annotated[Path, typer.Option(help="The file to write: .parquet, .jsonl or .csv.")],
     format: Annotated[str | None, typer.Option(help="How a row becomes a case, as in a recipe.")] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="For a table of the format columns: text, id …")
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="An evaluation's folder: its temperature and its threshold of abstention.")
     ] = None,
@@ -179,7 +186,14 @@ def predict(
     from distmed.evaluate.predict import predict as run_prediction
 
     status = run_prediction(
-        model, data, out, format=format, calibration=calibration, workers=num_workers, verbose=verbose
+        model,
+        data,
+        out,
+        format=format,
+        columns=columns or (),
+        calibration=calibration,
+        workers=num_workers,
+        verbose=verbose,
     )
     raise typer.Exit(status)
 

@@ -43,6 +43,7 @@ def test_the_verbs_and_their_options() -> None:
         "evaluate": [
             "--against",
             "--calibration",
+            "--columns",
             "--data",
             "--format",
             "--map",
@@ -53,7 +54,7 @@ def test_the_verbs_and_their_options() -> None:
             "--verbose",
             "--with-text",
         ],
-        "predict": ["--calibration", "--data", "--format", "--num-workers", "--out", "--verbose"],
+        "predict": ["--calibration", "--columns", "--data", "--format", "--num-workers", "--out", "--verbose"],
         "tune": ["--name", "--num-trials", "--num-workers", "--resume", "--verbose"],
         "export": ["--adapters", "--dtype", "--max-shard-gb", "--out"],
     }

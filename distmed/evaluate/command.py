@@ -32,7 +32,8 @@ from distmed.evaluate.pool import Pool
 from distmed.evaluate.progress import Progress
 from distmed.evaluate.reading import Asked, Read, how_asked, read_source
 from distmed.evaluate.report import write_report
-from distmed.recipe import Cluster
+from distmed.evaluate.sources import sources_of
+from distmed.recipe import Cluster, Source
 from distmed.signals import StopSignals
 
 DONE, INTERRUPTED = 0, 130
@@ -45,7 +46,7 @@ SHOWN = ("top1", "top3", "macro_f1", "balanced_accuracy", "auroc_macro", "ece", 
 @dataclass(frozen=True)
 class Request:
     """What a person asked for. `mapping`: a file from the data's labels to the model's; `small_cells`: show cells under 5;
-    `with_text`: put what the model was told of each case into predictions.parquet."""
+    `with_text`: put what the model was told of each case into predictions.parquet; `columns`: ROLE=COLUMN of the tables."""
 
     model: str
     data: str
@@ -59,10 +60,13 @@ class Request:
     small_cells: bool = False
     overrides: tuple[str, ...] = ()
     with_text: bool = False
+    columns: tuple[str, ...] = ()
 
     @property
-    def sources(self) -> dict[str, str | None]:
-        return {"data": self.data, "train": self.train, "calibration": self.calibration}
+    def sources(self) -> dict[str, Source]:
+        """Those that are named. Raises UserError for words that make no source."""
+        names = {"data": self.data, "train": self.train, "calibration": self.calibration}
+        return sources_of(names, self.format, self.columns)
 
 
 def evaluate(request: Request, *, verbose: bool = False) -> int:
@@ -70,7 +74,7 @@ def evaluate(request: Request, *, verbose: bool = False) -> int:
 
     Raises UserError for what the user can mend. Interrupted (130), it leaves what was scored, and goes on from there.
     """
-    out = request.out
+    out, sources = request.out, request.sources
     made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -81,7 +85,7 @@ def evaluate(request: Request, *, verbose: bool = False) -> int:
         signals.hang_up = chatter.hang_up
         progress = Progress(chatter.terminal)
         try:
-            _evaluate(request, progress, stack, signals)
+            _evaluate(request, sources, progress, stack, signals)
         except KeyboardInterrupt:
             progress.note("interrupted: the same command goes on from the cases that were scored")
             return INTERRUPTED
@@ -93,7 +97,9 @@ def evaluate(request: Request, *, verbose: bool = False) -> int:
     return DONE
 
 
-def _evaluate(request: Request, progress: Progress, stack: ExitStack, signals: StopSignals) -> None:
+def _evaluate(
+    request: Request, sources: Mapping[str, Source], progress: Progress, stack: ExitStack, signals: StopSignals
+) -> None:
     out, work = request.out, request.out / WORK
 
     # ------------------------------------------------------------------ open
@@ -103,7 +109,7 @@ def _evaluate(request: Request, progress: Progress, stack: ExitStack, signals: S
     # ------------------------------------------------------------------ read
     progress.line("reading the cases")
     cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="distmed-")))
-    read = {what: read_source(name, request.format, cache) for what, name in request.sources.items() if name}
+    read = {what: read_source(source, cache) for what, source in sources.items()}
     asked = how_asked(opened, read, request.mapping, out)
 
     # ------------------------------------------------------------------ score

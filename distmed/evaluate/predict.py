@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from distmed.errors import UserError, one_of
 from distmed.evaluate.loading import Opened, open_model
 from distmed.evaluate.pool import Pool
 from distmed.evaluate.progress import Progress
+from distmed.evaluate.sources import sources_of
+from distmed.recipe import Source
 from distmed.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -43,15 +46,24 @@ class Learned(BaseModel):
 
 
 def predict(
-    model: str, data: str, out: Path, *, format: str | None, calibration: Path | None, workers: int, verbose: bool
+    model: str,
+    data: str,
+    out: Path,
+    *,
+    format: str | None,
+    columns: Sequence[str],
+    calibration: Path | None,
+    workers: int,
+    verbose: bool,
 ) -> int:
     """Write the first five diagnoses of every case, with probabilities, into `out`; by its ending Parquet, JSON lines or CSV.
 
-    With a calibration, probabilities are after its temperature, and `abstain` is true below its threshold. The exit
-    status. Raises UserError.
+    `columns`: ROLE=COLUMN of a raw table. With a calibration, probabilities are after its temperature, and `abstain` is true
+    below its threshold. The exit status. Raises UserError.
     """
     if out.suffix.lower() not in ENDINGS:
         raise UserError(f"cannot tell what to write into {out}", f"known endings: {one_of(list(ENDINGS))}")
+    source = sources_of({"data": data}, format, columns, labeled=False)["data"]
     work = out.with_name(f".{out.name}.parts")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +74,7 @@ def predict(
         signals.hang_up = chatter.hang_up
         progress = Progress(chatter.terminal)
         try:
-            _predict(model, data, out, format, calibration, workers, work, progress, stack, signals)
+            _predict(model, source, out, calibration, workers, work, progress, stack, signals)
         except KeyboardInterrupt:
             progress.note("interrupted: the same command goes on from the cases that were scored")
             return INTERRUPTED
@@ -76,9 +88,8 @@ def predict(
 
 def _predict(
     model: str,
-    data: str,
+    source: Source,
     out: Path,
-    format: str | None,
     calibration: Path | None,
     workers: int,
     work: Path,
@@ -93,7 +104,7 @@ def _predict(
     learned = _learned(calibration, opened)
     if not opened.labels:
         opened = _over_evaluated(opened, learned)
-    cases, dropped = _cases(data, format)
+    cases, dropped = _cases(source)
     stack.enter_context(session.connected())
     signals.take()
     session.wait_for_room(Cluster(num_workers=workers))
@@ -134,23 +145,21 @@ def rows(cases: list[Case], table: pa.Table, opened: Opened, learned: Learned | 
     return found
 
 
-def _cases(data: str, format: str | None) -> tuple[list[Case], dict[str, int]]:
+def _cases(source: Source) -> tuple[list[Case], dict[str, int]]:
     """The cases, and how many rows were left out by which rule."""
     from distmed.cases.read import CaseReader
     from distmed.evaluate.integrity import check_ids
     from distmed.prepare.manifest import Manifest
     from distmed.prepare.open import prepared_folder
     from distmed.prepare.shards import read_cases_of
-    from distmed.recipe import Source
 
-    folder = prepared_folder(data)
+    folder = prepared_folder(source.source)
     if folder is not None:
         cases, dropped = list(read_cases_of(Manifest.read(folder))), {}
     else:
-        source = Source(source=data, format=format) if format else Source(source=data)
         reader = CaseReader(source, labels="optional")
         cases, dropped = list(reader), dict(reader.dropped)
-    check_ids(cases, data)
+    check_ids(cases, source.source)
     return cases, dropped
 
 

@@ -38,13 +38,12 @@ class Read:
     cases: list[Case]
 
 
-def read_source(source: str, format: str | None, cache: Path) -> Read:
+def read_source(source: Source, cache: Path) -> Read:
     """All cases of a source; shards of a raw one lie in `cache` while it is read. Raises UserError, also for ids used twice."""
-    recipe_source = Source(source=source, format=format) if format else Source(source=source)
-    manifest = open_source(recipe_source, cache)
+    manifest = open_source(source, cache)
     cases = list(read_cases_of(manifest))
-    check_ids(cases, source)
-    return Read(source, manifest, cases)
+    check_ids(cases, source.source)
+    return Read(source.source, manifest, cases)
 
 
 @dataclass(frozen=True)

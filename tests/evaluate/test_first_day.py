@@ -83,7 +83,7 @@ def test_the_page_of_the_first_day_works_as_it_is_written(door: Door, tmp_path: 
     door.run(*shown("evaluate"))
     long = " ".join(note(n) for n in range(20))
     new = [note(1000), "fever", long]
-    Path("new.csv").write_text("".join(f"{line}\n" for line in ["text", *new]))
+    Path("new.csv").write_text("".join(f"{line}\n" for line in ["note", *new]))
     door.run(*shown("predict"))
     with Path("answers.csv").open(encoding="utf-8") as file:
         answers = list(csv.DictReader(file))
