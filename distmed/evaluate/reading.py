@@ -72,7 +72,7 @@ def how_asked(opened: Opened, read: Mapping[str, Read], mapping: Path | None, ou
         space = LabelSpace(opened.labels, opened.label_names, read_mapping(mapping, space) if mapping else {})
         notes = [LABELS_OF_DATA] if labels_from == "data" else []
         notes += shared_names(opened) + check_overlap(space, data, out)
-    return Asked(opened, mode, space, labels_from, notes + check_groups(read))
+    return Asked(opened, mode, space, labels_from, notes + check_groups(read) + names_apart(read))
 
 
 def mode_of(opened: Opened, read: Read) -> Mode:
@@ -187,6 +187,18 @@ def check_groups(read: Mapping[str, Read]) -> list[str]:
                 "temperature and thresholds are fitted on cases that the model may have learned."
             )
     return notes
+
+
+def names_apart(read: Mapping[str, Read]) -> list[str]:
+    """A note where groups cannot be compared: those of a de-identified folder are places, those of a table as it has them."""
+    hidden = {what: bool(of.manifest.settings.get("deidentify")) for what, of in read.items()}
+    apart = [f"--{what}" for what, is_hidden in hidden.items() if is_hidden != hidden["data"]]
+    if not apart:
+        return []
+    return [
+        f"Whether --data shares patients with {' or '.join(apart)} cannot be told: groups have other names where a folder is "
+        "de-identified."
+    ]
 
 
 def _check_for_exam(data: Read, options: Mapping[str, object]) -> None:

@@ -13,7 +13,7 @@ from distmed.cases.case import Case
 from distmed.errors import UserError
 from distmed.evaluate.labels import LabelSpace
 from distmed.evaluate.loading import Opened
-from distmed.evaluate.reading import Asked, check_groups, check_overlap, how_asked
+from distmed.evaluate.reading import Asked, check_groups, check_overlap, how_asked, names_apart
 
 
 def groups(*names: str) -> Any:
@@ -50,6 +50,24 @@ def test_data_in_which_no_label_is_one_diagnosis_is_refused(labels: tuple[str, .
     check_overlap(space, read, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("data", "train", "calibration", "told"),
+    [
+        (False, False, True, ["--calibration cannot be told"]),
+        (True, False, False, ["--train or --calibration cannot be told"]),
+        (True, True, True, []),
+        (False, False, False, []),
+    ],
+)
+def test_groups_that_cannot_be_compared_are_noted(data: bool, train: bool, calibration: bool, told: list[str]) -> None:
+    def prepared(deidentify: bool) -> Any:
+        return SimpleNamespace(manifest=SimpleNamespace(settings={"deidentify": True} if deidentify else {}))
+
+    read = {"data": prepared(data), "train": prepared(train), "calibration": prepared(calibration)}
+    notes = [note.partition(":")[0] for note in names_apart(read)]
+    assert notes == [f"Whether --data shares patients with {which}" for which in told]
+
+
 def asked(
     tmp_path: Path, task: Literal["classify", "generate"], labels: list[str], names: list[str], **read: Any
 ) -> Asked:
@@ -63,7 +81,7 @@ def cases(*named: tuple[str, str]) -> Any:
         Case(id=str(n), kind="diagnosis", group=f"{label} {n}", text="?", label=label, label_name=name)
         for n, (label, name) in enumerate(named)
     ]
-    return SimpleNamespace(source="dev", cases=found)
+    return SimpleNamespace(source="dev", cases=found, manifest=SimpleNamespace(settings={}))
 
 
 def test_candidates_that_are_the_labels_of_the_data_are_noted(tmp_path: Path) -> None:
