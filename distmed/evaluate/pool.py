@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from distmed.cases.case import Case
-from distmed.errors import UserError
+from distmed.errors import UserError, first_line
 from distmed.evaluate.loading import Loaded, Opened
+from distmed.evaluate.memory import halved, too_large
 from distmed.evaluate.progress import Progress
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ VERSION = 1
 UNIT = 256
 IN_FLIGHT = 2
 TRIES = 3
+BUDGET = b"token_budget"
 
 
 class Scorer:
@@ -43,6 +46,7 @@ class Scorer:
         self.opened = opened
         self.threads = threads
         self.shots = shots
+        self.smaller = False
 
     @cached_property
     def model(self) -> Loaded:
@@ -53,7 +57,10 @@ class Scorer:
 
         if not torch.cuda.is_available():
             torch.set_num_threads(self.threads)
-        return load(self.opened)
+        try:
+            return load(self.opened)
+        except torch.OutOfMemoryError as error:
+            raise too_large(first_line(error)) from None
 
     @cached_property
     def questions(self) -> Any:
@@ -62,7 +69,22 @@ class Scorer:
         return ChoiceScorer(self.model, self.shots)
 
     def score(self, cases: list[Case], mode: Mode) -> pa.Table:
-        """The unit's columns of predictions.parquet."""
+        """The unit's columns of predictions.parquet. If memory made batches smaller, its metadata says how small they are."""
+        import torch
+
+        while True:
+            try:
+                table = self._score(cases, mode)
+            except torch.OutOfMemoryError as error:
+                told = first_line(error)
+            else:
+                return table.replace_schema_metadata({BUDGET: str(self.model.token_budget)} if self.smaller else None)
+            # Out here no traceback holds the tensors of the failed pass any more.
+            self.model = halved(self.model, told)
+            self.smaller = True
+            vars(self).pop("questions", None)
+
+    def _score(self, cases: list[Case], mode: Mode) -> pa.Table:
         import pyarrow as pa
 
         if mode == "choice":
@@ -137,6 +159,7 @@ class Pool:
         self._workers = workers
         self._actors: list[Any] = []
         self.speed = Speed()
+        self._budget = sys.maxsize
 
     def __enter__(self) -> Pool:
         self._actors = [self._actor() for _ in range(self._workers)]
@@ -162,6 +185,7 @@ class Pool:
                 bar.found(len(cases) - sum(len(units[n]) for n in missing))
             started = time.perf_counter()
             for n, table in self._run(units, missing, mode):
+                self._tell(table)
                 _write(table, paths[n])
                 bar.advance(len(units[n]))
                 self.speed.cases += len(units[n])
@@ -169,6 +193,13 @@ class Pool:
                     self.speed.tokens += sum(table["tokens"].to_pylist())
             self.speed.seconds += time.perf_counter() - started if missing else 0.0
         return pa.concat_tables([pq.read_table(path) for path in paths])
+
+    def _tell(self, table: pa.Table) -> None:
+        """Once for each size that batches had to come down to."""
+        budget = int((table.schema.metadata or {}).get(BUDGET, self._budget))
+        if budget < self._budget:
+            self._budget = budget
+            self._progress.note(f"out of memory: from now on at most {budget} tokens are read at once")
 
     def facts(self) -> dict[str, Any]:
         import ray
