@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from distmed.model.folder import ModelFacts
     from distmed.prepare.manifest import Manifest
 
+SUBGROUP = "diag/top1/"
+
 
 def check_inputs(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
     """What can be told without a cluster and without reading more than the first case of each source."""
@@ -210,8 +212,13 @@ def _check_metric(recipe: Recipe, labels: list[str] | None = None) -> None:
         from distmed.train.answers import MAX_LABELS
 
         diagnoses = diagnoses and 0 < len(labels) <= MAX_LABELS
+    if not recipe.data.eval and (name in METRICS or name.startswith(SUBGROUP)):
+        raise UserError(
+            f"checkpoint.best={name} is of an evaluation, and data.eval is empty",
+            "add data.eval, or set checkpoint.best=eval/loss",
+        )
     known = ["eval/loss", *(METRICS if diagnoses else [])]
-    if name not in known and not (diagnoses and name.startswith("diag/top1/")):
+    if name not in known and not (diagnoses and name.startswith(SUBGROUP)):
         raise UserError(f"checkpoint.best: no evaluation gives {name}", f"use one of {one_of(known)}")
 
 

@@ -57,7 +57,10 @@ def test_more_workers_than_sequences_in_a_batch(early: Door) -> None:
 
 
 def test_a_best_metric_without_an_evaluation(early: Door) -> None:
-    assert "no evaluation gives diag/top1" in early.refuse("data.eval=[]", "checkpoint.best=diag/top1").message
+    for name in ("diag/macro_f1", "diag/top1/sex=female"):
+        refusal = early.refuse("data.eval=[]", f"checkpoint.best={name}")
+        assert refusal.message == f"checkpoint.best={name} is of an evaluation, and data.eval is empty"
+        assert refusal.hint == "add data.eval, or set checkpoint.best=eval/loss"
 
 
 @pytest.mark.parametrize("mode", ["of-line", "on"])
