@@ -99,11 +99,6 @@ def diagnosis_metrics(
     return metrics
 
 
-def count_unknown(gold_N: Ints) -> int:
-    """How many cases have a disease that the model has no class for."""
-    return int((gold_N == NOT_A_CLASS).sum())
-
-
 def confusion_cells(gold_N: Ints, predicted_N: Ints, labels: list[str]) -> list[Confusion]:
     """The cells of the confusion matrix that are not empty, the fullest first."""
     pairs_M2, count_M = np.unique(np.stack([gold_N, predicted_N], axis=1), axis=0, return_counts=True)
