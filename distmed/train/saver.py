@@ -137,7 +137,8 @@ class Saver:
             if dist.get_rank() == 0:
                 self._prune(step, protect)
         except UserError as error:
-            self.failed = error
+            # What is met later, such as folders that come and go on a full disk, follows from the first.
+            self.failed = self.failed or error
         finally:
             upload.ended.set_result(None)
         return checkpoint
@@ -166,7 +167,7 @@ class Saver:
                 if isinstance(error, OSError) and error.strerror:
                     what = f"{error.strerror}: {self.job.checkpoints}"
                 hopeless = isinstance(error, OSError) and error.errno in HOPELESS
-                if hopeless or time.monotonic() - began > limit_s:
+                if hopeless or not limit_s or time.monotonic() - began > limit_s:
                     waited = "" if hopeless else f" for {limit_s:g} s (checkpoint.retry_s)"
                     raise UserError(
                         f"the checkpoint of step {step} cannot be written{waited}: {what}",

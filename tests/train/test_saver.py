@@ -57,9 +57,12 @@ def saver(monkeypatch: pytest.MonkeyPatch) -> Saver:
     monkeypatch.setattr("distmed.train.saver.time.monotonic", lambda: now[0])
     monkeypatch.setattr("distmed.train.saver.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     made = cast(Any, Saver.__new__(Saver))
-    made.said, made.failed, made.hangs = [], None, False
+    made.said, made.written, made.failed, made.hangs = [], [], None, False
     made.job = SimpleNamespace(checkpoints="/store/a", recipe=SimpleNamespace(checkpoint=SimpleNamespace(retry_s=10)))
-    made.logbook = SimpleNamespace(storage_fails=SimpleNamespace(remote=lambda step, text: made.said.append(text)))
+    made.logbook = SimpleNamespace(
+        storage_fails=SimpleNamespace(remote=lambda step, text: made.said.append(text)),
+        saved=SimpleNamespace(remote=lambda step, world: made.written.append((step, world))),
+    )
     return cast(Saver, made)
 
 
@@ -117,6 +120,15 @@ def test_the_loop_waits_for_the_upload_of_state_on_nvme_alone(
         upload()
     saver.finish()
     assert taken.tried == 1
+    assert saver.written == [(40, 2)]
+
+
+def test_what_is_told_in_the_end_is_what_failed_first(saver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk; the last checkpoint of the run then meets a folder that another worker takes away."""
+    monkeypatch.setattr("distmed.train.saver.dist", group())
+    for error in (UserError("no space left for the checkpoint", "free some"), FileExistsError(17, "File exists")):
+        saver._upload(Upload(cast(Any, Taken(error)), Future()), WHERE, 9, None)
+    assert saver.failed.message == "no space left for the checkpoint"
 
 
 def group(waiting_elsewhere: Callable[[], int] = lambda: 0) -> Any:
