@@ -10,6 +10,7 @@ import shutil
 import time
 
 from distmed.rundir import RunDir
+from distmed.train.lock import RunLock
 from distmed.train.progress import Progress
 
 # What is counted in less time is counted again.
@@ -24,10 +25,12 @@ class Beginning:
         self.there = set(run_dir.path.iterdir()) if run_dir.path.exists() else set()
         self.began = time.monotonic()
 
-    def undo(self, progress: Progress) -> None:
-        """Of a run that was there before, and of what a user has in its folder, nothing is taken."""
+    def undo(self, lock: RunLock, progress: Progress) -> None:
+        """Of a run that was there before, and of what a user has in its folder, nothing is taken; nor from another driver."""
+        if not lock.is_mine():
+            return
         keep = {*self.there, self.run_dir.lock}
-        if self.run_dir.data.exists() and time.monotonic() - self.began > KEEP_COUNTS_S:
+        if any(self.run_dir.data.glob("tokens-*")) and time.monotonic() - self.began > KEEP_COUNTS_S:
             keep.add(self.run_dir.data)
             progress.note(f"what was counted stays in {self.run_dir.data}: the next start of this run goes on from it")
         for path in self.run_dir.path.iterdir():
@@ -36,7 +39,7 @@ class Beginning:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink()
+                path.unlink(missing_ok=True)
         if not self.there:
             self.run_dir.lock.unlink(missing_ok=True)
             with contextlib.suppress(OSError):

@@ -79,8 +79,9 @@ def _run(recipe: Recipe, run_dir: RunDir, *, resume: bool, verbose: bool, force:
             job = _prepare(recipe, run_dir, resume, progress, stack, signals)
             if not force:
                 _foresee(job, progress)
+            _write_down(job, resume, progress)
         except BaseException:
-            beginning.undo(progress)
+            beginning.undo(lock, progress)
             raise
         return _train(job, progress, signals, lock)
 
@@ -101,8 +102,7 @@ def _prepare(
     """Check all that can be checked; `stack` then holds the connection to the cluster."""
     from distmed.checkpoint.folder import checkpoint_root
     from distmed.train.fit import check_disk, check_hosts
-    from distmed.train.preparation import check_inputs, make_job, write_run_files
-    from distmed.train.resume import changes
+    from distmed.train.preparation import check_inputs, make_job
 
     check_inputs(recipe, run_dir, resume=resume)
     stack.enter_context(session.connected())
@@ -116,11 +116,22 @@ def _prepare(
     finally:
         os.umask(before)
     check_disk(job)
-    if resume:
-        for note in changes(run_dir.recipe.read_text(encoding="utf-8"), job.recipe):
-            progress.note(note)
-    write_run_files(job)
     return job
+
+
+def _write_down(job: Job, resume: bool, progress: Progress) -> None:
+    """The recipe of a run that begins or goes on, what changed in it, and who is in training and in evaluation."""
+    from distmed.stream.overlap import overlap
+    from distmed.train.preparation import write_run_files
+    from distmed.train.resume import changes
+
+    if resume:
+        notes = changes(job.run.recipe.read_text(encoding="utf-8"), job.recipe)
+    else:
+        notes = overlap(job.train_plan, job.eval_plan) if job.eval_plan is not None else []
+    for note in notes:
+        progress.note(note)
+    write_run_files(job)
 
 
 def _foresee(job: Job, progress: Progress) -> None:

@@ -51,7 +51,7 @@ class RunLock:
     ) -> None:
         self._ended.set()
         self._renewer.join()
-        if read_owner(self.path).get("token") == self._mine:
+        if self.is_mine():
             self.path.unlink(missing_ok=True)
 
     def _make(self) -> bool:
@@ -93,6 +93,10 @@ class RunLock:
                 return
             with contextlib.suppress(OSError):
                 os.utime(self.path)
+
+    def is_mine(self) -> bool:
+        """Whether the file says so now."""
+        return bool(read_owner(self.path).get("token") == self._mine)
 
     def taken(self) -> UserError:
         """What to say where it is `lost`."""

@@ -62,7 +62,6 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
     from distmed.model.builtin import TINY_LLAMA
     from distmed.model.kernels import check_device
     from distmed.stream.build import build, label_index
-    from distmed.stream.overlap import overlap
     from distmed.stream.report import counting_line, notes
     from distmed.stream.store import on_disk, open_data
     from distmed.stream.stream import Stream
@@ -113,8 +112,6 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
     for plan in (train_plan, eval_plan):
         for note in notes(plan) if plan is not None else []:
             progress.note(note)
-    if eval_plan is not None and (leak := overlap(train_plan, eval_plan)):
-        progress.note(leak)
     return Job(
         recipe=recipe,
         run=run_dir,

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from distmed.checkpoint import folder as folders
 from distmed.checkpoint.marker import read_marker
 from distmed.checkpoint.storage import Storage
+from distmed.credentials import without_credentials
 from distmed.errors import UserError
 from distmed.model.folder import earlier_model_hash
 from distmed.recipe import Recipe
@@ -51,9 +54,12 @@ def check_same_model(saved: Saved, model_folder: str | Path, model_hash: str, to
 
 def changes(earlier: str, recipe: Recipe) -> list[str]:
     """What to tell of a recipe that is no longer the `earlier` one (YAML): a run goes on with what is asked of it now."""
-    found = differences(parse(earlier), parse(recipe.to_yaml()))
+    try:
+        before, now = without_credentials(parse(earlier)), without_credentials(parse(recipe.to_yaml()))
+    except yaml.YAMLError:
+        return ["recipe.yaml of the last start cannot be read: what changed since is not known"]
     # A key that the earlier recipe lacks came with a newer version.
-    known = [each for each in found if each.before is not MISSING]
+    known = [each for each in differences(before, now) if each.before is not MISSING]
     return [f"changed since the last start: {each.key} from {each.before} to {each.now}" for each in known]
 
 

@@ -65,13 +65,13 @@ def run(recipe: Recipe, *, resume: bool = False, verbose: bool = False) -> int:
     with StopSignals() as signals, Chatter(run_dir.log, show=verbose) as chatter, ExitStack() as stack:
         signals.hang_up = chatter.hang_up
         progress = Progress(chatter.terminal)
+        lock = stack.enter_context(RunLock(run_dir.lock, run_dir.name))
+        if lock.note:
+            progress.note(lock.note)
         try:
-            lock = stack.enter_context(RunLock(run_dir.lock, run_dir.name))
-            if lock.note:
-                progress.note(lock.note)
             search, job = _prepare(space, run_dir, metric, mode, progress, stack, signals)
         except BaseException:
-            beginning.undo(progress)
+            beginning.undo(lock, progress)
             raise
         return _run(search, job, Display(chatter.terminal, search, job.total_steps), progress, signals, lock)
 
