@@ -179,7 +179,7 @@ _wants_requeue() {
 }
 
 # What the work has written down so far, in the file `progress` if it is one, and counted of its data beside it.
-_progress() { [[ -z $progress ]] || { cksum "$progress"; du --bytes --summarize "${progress%/*}/data"; } 2>/dev/null; }
+_progress() { [[ -z $progress ]] || { cksum "$progress"; du --bytes --total "${progress%/*}"/data/tokens-*; } 2>/dev/null; }
 
 here=$(cd "$(dirname "$original")" && pwd)
 signaled="" broken="" driver="" head="" progress="" before="" nodes=() steps=()

@@ -35,9 +35,8 @@ def wait_for_dead_driver(lock: Path) -> None:
 
 def main() -> None:
     try:
+        wait_for_dead_driver(run_folder(recipe_of(sys.argv[2:]).name).lock)
         words = command(sys.argv[1:])
-        if "--resume" in words:
-            wait_for_dead_driver(run_folder(recipe_of(words[1:]).name).lock)
     except UserError as error:
         print(f"error: {error.message}\n  fix: {error.hint}", file=sys.stderr)
         sys.exit(2)

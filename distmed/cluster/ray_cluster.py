@@ -123,7 +123,7 @@ def _shared(storage: str) -> Iterator[Finding]:
 
     check_shared(Storage.at(storage), "the storage")
     hosts = sum(node["Alive"] for node in ray.nodes())
-    yield Finding("ok", "shared storage", f"{without_credentials(storage)} is read by all {hosts} hosts")
+    yield Finding("ok", "shared storage", f"{without_credentials(storage)} is read and written by all {hosts} hosts")
 
 
 def _hosts(storage: str) -> Iterator[Finding]:

@@ -86,7 +86,8 @@ def abstention(scored: Diagnosed, learned: Learned | None, weights_BN: Weights, 
     group_N, everyone_N = np.asarray(groups, dtype=object), np.ones(n, bool)
 
     def share_of(hit_N: NDArray[np.bool_], of_N: NDArray[np.bool_]) -> Figure:
-        return share(hit_N[of_N], weights_BN[:, of_N], group_N[of_N].tolist())
+        weights = weights_BN if of_N.all() else weights_BN[:, of_N]
+        return share(hit_N[of_N], weights, group_N[of_N].tolist())
 
     for coverage, limit in zip(COVERAGES, (limits.coverage_80, limits.coverage_90), strict=True):
         answered_N = confidence_N >= limit

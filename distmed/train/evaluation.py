@@ -92,7 +92,8 @@ class Evaluator:
             for batch in step.micro_batches:
                 on_device = batch.to(engine.device)
                 if not probed:
-                    self.probe, probed = take(batch, lambda asked: engine(asked.to(engine.device))), True
+                    taken, probed = take(batch, lambda asked: engine(asked.to(engine.device))), True
+                    self.probe = {} if batch.masked else taken
                 # Over a vocabulary the logits of all targets would not fit where training does: losses alone.
                 outcome = engine(on_device) if classifies else engine(on_device, label_smoothing=0.0)
                 if batch.masked:

@@ -78,7 +78,7 @@ def check_hosts(checkpoints: str, run: Path) -> None:
         return
     check_versions(on_every_host(versions))
     check_shared(Storage.at(checkpoints), "checkpoint.storage_path")
-    check_shared(Storage.at(run), "the run directory")
+    check_shared(Storage.at(run), "the run directory", written=False)
 
 
 def check_versions(by_host: dict[str, dict[str, str]]) -> None:
@@ -92,15 +92,18 @@ def check_versions(by_host: dict[str, dict[str, str]]) -> None:
                 )
 
 
-def check_shared(folder: Any, what: str) -> None:
-    """Write a file here and read it on every host, and have every host write one; `folder` is a Storage."""
+def check_shared(folder: Any, what: str, *, written: bool = True) -> None:
+    """Write a file here and read it on every host; where workers have `written` to it, have every host write one, too.
+
+    `folder` is a Storage.
+    """
     name = f".distmed-{secrets.token_hex(6)}"
     existed = bool(folder.children()) or folder.filesystem.exists(folder.path)
     probe = folder / name
     with probe.writing() as file:
         file.write(name.encode())
     try:
-        trouble = on_every_host(lambda: _trouble(folder, name))
+        trouble = on_every_host(lambda: _trouble(folder, name, written))
     finally:
         probe.remove()
         if not existed:
@@ -119,13 +122,15 @@ def check_shared(folder: Any, what: str) -> None:
             )
 
 
-def _trouble(folder: Any, probe: str) -> str:
+def _trouble(folder: Any, probe: str, written: bool) -> str:
     """Of this host with a file that another wrote, and with one of its own: BLIND, why it cannot write, or nothing."""
     try:
         if (folder / probe).read() != probe.encode():
             return BLIND
     except OSError:
         return BLIND
+    if not written:
+        return ""
     own = folder / f"{probe}-{secrets.token_hex(4)}"
     try:
         with own.writing() as file:

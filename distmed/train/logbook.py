@@ -161,7 +161,10 @@ class Logbook:
         self._tell("ending")
 
     def fatal(self, kind: str, message: str, hint: str) -> None:
-        """The workers ended for a reason that a restart would only repeat; `kind` is `user`, `memory` or `run`."""
+        """The workers ended for a reason that a restart would only repeat.
+
+        `kind`: `user` or `memory`, which a person can mend; `memory_of_fewer`, on fewer workers than asked for; or `run`.
+        """
         self._tell("fatal", reason=kind, message=message, hint=hint)
 
     def done(self, result: dict[str, Any]) -> None:

@@ -112,7 +112,7 @@ class Watch:
                 self._ending = True
             case "fatal":
                 self.fatal = self.fatal or event
-                if event["reason"] == "memory":
+                if event["reason"].startswith("memory"):
                     self._end_now()  # a step that came to no end, for which the others wait in vain
                 elif event["reason"] == "user" and self._giving_up_since is None:
                     self._giving_up_since = time.monotonic()
@@ -218,4 +218,4 @@ class Watch:
         self._end_now()
 
     def _end_now(self) -> None:
-        self._giving_up_since = time.monotonic() - self.cluster.stall_timeout_s - 1
+        self._giving_up_since, self._said_wait = time.monotonic() - self.cluster.stall_timeout_s - 1, True

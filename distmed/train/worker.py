@@ -40,8 +40,8 @@ from distmed.train.saver import Saver, restore
 from distmed.train.stall import place_of
 
 LESS_MEMORY = (
-    "lower train.micro_batch or data.seq_len, set train.activation_checkpointing=true, or take more workers: "
-    "distmed plan tells what fits; then --resume"
+    "lower train.micro_batch, set train.activation_checkpointing=true, or take more workers (distmed plan tells what fits); "
+    "then --resume"
 )
 
 
@@ -55,8 +55,11 @@ def run_worker(config: dict[str, Any]) -> None:
     except UserError as error:
         ray.get(logbook.fatal.remote("user", error.message, error.hint))
     except torch.OutOfMemoryError as error:
-        where = f"{socket.gethostname()}, rank {ray.train.get_context().get_world_rank()}"
-        ray.get(logbook.fatal.remote("memory", f"out of memory on {where}: {first_line(error)}", LESS_MEMORY))
+        context = ray.train.get_context()
+        where = f"{socket.gethostname()}, rank {context.get_world_rank()}"
+        # Where hosts were lost it is more of them that help, not another recipe.
+        kind = "memory" if context.get_world_size() == job.recipe.cluster.most else "memory_of_fewer"
+        ray.get(logbook.fatal.remote(kind, f"out of memory on {where}: {first_line(error)}", LESS_MEMORY))
 
 
 def train(job: Job, logbook: Any) -> None:

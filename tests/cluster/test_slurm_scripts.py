@@ -62,9 +62,12 @@ REQUEUES = "signaled=USR1 progress=$PWD/run/metrics.jsonl\nbefore=$(_progress)\n
 
 def test_what_was_counted_or_trained_before_the_notice_is_worth_a_requeue(script: Script, tmp_path: Path) -> None:
     data = tmp_path / "run" / "data"
-    data.mkdir(parents=True)
+    for name in ("tokens-1", "cases-1"):
+        (data / name).mkdir(parents=True)
     assert "nothing was done before the notice" in script(REQUEUES.format(""))
-    assert script(REQUEUES.format(f"echo 1 >>{data}/ids.i4")) == "yes\n"
+    assert script(REQUEUES.format(f"echo 1 >>{data}/tokens-1/ids.i4")) == "yes\n"
+    rows = script(REQUEUES.format(f"echo 1 >>{data}/cases-1/00000.parquet"))
+    assert "nothing was done before the notice" in rows, "a copy of raw rows begins anew each time"
     assert script(REQUEUES.format(f"echo 1 >>{tmp_path}/run/metrics.jsonl")) == "yes\n"
 
 

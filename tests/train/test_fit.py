@@ -87,3 +87,14 @@ def test_a_disk_without_room_for_the_checkpoints_to_come(tmp_path: Path, monkeyp
     monkeypatch.setattr(fit.shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
     with pytest.raises(UserError, match=r"has 0\.1 GiB free, the checkpoints of this run need 0\.1 GiB"):
         fit.check_disk(job)
+
+
+def test_a_run_directory_need_only_be_read(
+    hosts: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where checkpoints go to a store."""
+    asked: list[tuple[str, bool]] = []
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True}] * 2)
+    monkeypatch.setattr(fit, "check_shared", lambda folder, what, *, written=True: asked.append((str(folder), written)))
+    fit.check_hosts(str(tmp_path / "shelf"), tmp_path)
+    assert asked == [(str(tmp_path / "shelf"), True), (str(tmp_path), False)]

@@ -194,7 +194,7 @@ def test_a_worker_out_of_memory_ends_the_others_at_once(monkeypatch: pytest.Monk
     world = World(monkeypatch, Cluster(num_workers=2))
     world.starts()
     world.watch.take({"kind": "fatal", "reason": "memory", "message": "out of memory on b, rank 1", "hint": "less"})
-    assert world.watch.overdue()
+    assert world.watch.overdue() and world.said == ["first step after 0 s"]
 
 
 def test_a_short_time_for_steps_is_not_one_for_starts(monkeypatch: pytest.MonkeyPatch) -> None:
