@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from distmed import shipped
 from distmed.recipe_file import load_recipe
-from distmed.train.logbook import Logbook
+from distmed.train.logbook import STOP_ASKED_EVERY_S, Logbook, StopWish, _cause
 from distmed.train.stall import Place
 
 
@@ -18,9 +20,12 @@ def logbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Logbook:
     return Logbook(load_recipe(shipped.folder("recipes") / "smoke.yaml"), tmp_path, 0, {})
 
 
+PLACES = {rank: Place(rank, f"10.0.0.{rank + 1}", "ab"[rank], 11 + rank, 0.0, 3) for rank in range(2)}
+
+
 def workers(logbook: Logbook, world: int = 2) -> None:
     for rank in range(world):
-        logbook.worker_starts(Place(rank, f"10.0.0.{rank + 1}", "ab"[rank], 11 + rank, 0.0, 3))
+        logbook.worker_starts(PLACES[rank])
 
 
 def texts(logbook: Logbook, kind: str) -> list[str]:
@@ -102,3 +107,28 @@ def test_what_tracking_has_to_say_later_is_told(logbook: Logbook) -> None:
     logbook.tracker.notes.append("W&B stopped (Error): metrics.jsonl goes on without it")
     assert texts(logbook, "note") == ["W&B stopped (Error): metrics.jsonl goes on without it"]
     assert texts(logbook, "note") == []
+
+
+@pytest.mark.parametrize(
+    ("errors", "died", "lost", "cause"),
+    [
+        ({0: "gloo", 1: "gone"}, [1], [], "worker on 10.0.0.2 died"),
+        ({0: "gloo", 1: "gone"}, [1], ["b"], "host 10.0.0.2 was lost"),
+        ({0: "RuntimeError: out of memory"}, [], [], "worker on 10.0.0.1 failed: RuntimeError: out of memory"),
+        ({}, [], [], "worker on 10.0.0.1 failed: no reason given"),
+    ],
+)
+def test_the_cause_of_a_restart(errors: dict[int, str], died: list[int], lost: list[str], cause: str) -> None:
+    assert _cause(PLACES, errors, died, lost) == cause
+
+
+def test_a_wish_to_stop_is_seen_within_the_step_in_which_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    wish = [False]
+    monkeypatch.setattr("ray.get", lambda value: value)
+    logbook = SimpleNamespace(stop_asked=SimpleNamespace(remote=lambda: wish[0]))
+    listens, hears_nothing = (StopWish(logbook, listens=first) for first in (True, False))
+    time.sleep(2 * STOP_ASKED_EVERY_S)
+    assert not listens.seen()
+    wish[0] = True
+    time.sleep(5 * STOP_ASKED_EVERY_S)  # a step without a call
+    assert listens.seen() and not hears_nothing.seen()

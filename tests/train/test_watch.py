@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from distmed.errors import UserError
 from distmed.recipe import Cluster
-from distmed.signals import StopSignals
-from distmed.train import driver, stall, watch
-from distmed.train.logbook import STOP_ASKED_EVERY_S, StopWish, _cause
+from distmed.train import stall, watch
 from distmed.train.stall import Place
 from distmed.train.watch import Watch
 
@@ -221,99 +214,3 @@ def test_a_run_leaves_a_host_that_is_to_be_taken_away(monkeypatch: pytest.Monkey
     assert world.leaves == [True, False] and world.watch.waits
     world.watch.take({"kind": "done", "result": {"grows": False, "stopped": True}})
     assert not world.watch.goes_on
-
-
-@pytest.mark.parametrize(
-    ("errors", "died", "lost", "cause"),
-    [
-        ({0: "gloo", 1: "gone"}, [1], [], "worker on 10.0.0.2 died"),
-        ({0: "gloo", 1: "gone"}, [1], ["b"], "host 10.0.0.2 was lost"),
-        ({0: "RuntimeError: out of memory"}, [], [], "worker on 10.0.0.1 failed: RuntimeError: out of memory"),
-        ({}, [], [], "worker on 10.0.0.1 failed: no reason given"),
-    ],
-)
-def test_the_cause_of_a_restart(errors: dict[int, str], died: list[int], lost: list[str], cause: str) -> None:
-    assert _cause({place.rank: place for place in PLACES}, errors, died, lost) == cause
-
-
-def test_a_wish_to_stop_is_seen_within_the_step_in_which_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    wish = [False]
-    monkeypatch.setattr("ray.get", lambda value: value)
-    logbook = SimpleNamespace(stop_asked=SimpleNamespace(remote=lambda: wish[0]))
-    listens, hears_nothing = (StopWish(logbook, listens=first) for first in (True, False))
-    time.sleep(2 * STOP_ASKED_EVERY_S)
-    assert not listens.seen()
-    wish[0] = True
-    time.sleep(5 * STOP_ASKED_EVERY_S)  # a step without a call
-    assert listens.seen() and not hears_nothing.seen()
-
-
-@pytest.mark.parametrize("ends", ["by itself", "stopped", "broken"])
-def test_a_run_that_ended_to_grow_goes_on_unless_it_was_asked_to_stop_or_cannot(
-    monkeypatch: pytest.MonkeyPatch, ends: str
-) -> None:
-    """The signal comes when the workers have ended and before there are more."""
-    events: list[dict[str, Any]] = []
-    groups = 0
-
-    def fit(job: Any, logbook: Any) -> None:
-        nonlocal groups
-        groups += 1
-        result = {"state": {"step": 4 * groups}, "stopped": groups == 1, "grows": groups == 1}
-        events.append({"kind": "done", "result": result})
-        if ends == "broken":
-            events.append({"kind": "fatal", "reason": "user", "message": "the disk is full", "hint": "free some"})
-        if ends == "stopped":
-            os.kill(os.getpid(), signal.SIGUSR1)
-
-    watch = followed(monkeypatch, fit, events, asked := [])
-    assert watch.result is not None
-    expected = {"by itself": (2, False, 0), "stopped": (1, True, 1), "broken": (1, True, 0)}
-    assert (groups, watch.result["stopped"], len(asked)) == expected[ends]
-
-
-def test_a_signal_ends_a_run_that_waits_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray waits for hosts that do not come: nobody is there to finish a step."""
-    come = threading.Event()
-
-    def fit(job: Any, logbook: Any) -> None:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        come.wait(60)
-
-    began = time.monotonic()
-    watch = followed(monkeypatch, fit, [], asked := [])
-    assert watch.waits and watch.error is None
-    assert time.monotonic() - began < 30 and len(asked) == 1
-    come.set()
-
-
-def followed(
-    monkeypatch: pytest.MonkeyPatch, fit: Any, events: list[dict[str, Any]], asked: list[bool], *, lost: bool = False
-) -> Watch:
-    """The driver's loop over workers that `fit` plays; `asked` counts wishes to stop, `lost`: the lock was taken over."""
-
-    def news() -> list[dict[str, Any]]:
-        taken = events[:]
-        events.clear()
-        return taken
-
-    logbook: Any = SimpleNamespace(
-        news=SimpleNamespace(remote=news), ask_to_stop=SimpleNamespace(remote=lambda: asked.append(True))
-    )
-    job: Any = SimpleNamespace(recipe=SimpleNamespace(cluster=Cluster(num_workers=(1, 3))))
-    progress: Any = SimpleNamespace(note=lambda text: None)
-    lock: Any = SimpleNamespace(
-        lost=lost, taken=lambda: UserError("run a is being trained by process 1", "wait for it")
-    )
-    monkeypatch.setattr("ray.get", lambda value: value)
-    monkeypatch.setattr("distmed.train.workers.fit", fit)
-    with StopSignals() as signals:
-        return driver._follow(job, logbook, progress, signals, lock)
-
-
-def test_a_driver_whose_lock_was_taken_over_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was paused for longer than a lock lives: two drivers of one run would write over each other."""
-    come = threading.Event()
-    with pytest.raises(UserError, match="is being trained by process 1"):
-        followed(monkeypatch, lambda job, logbook: come.wait(60), [], [], lost=True)
-    come.set()
