@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # What models without a pad token keep for padding, or can spare.
 SPARE_TOKENS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|fim_pad|>", "<unk>", "<|endoftext|>")
+NEW_PAD_TOKEN = "<|pad|>"
 # What transformers calls the layers over the labels.
 HEADS = ("classifier", "score")
 
@@ -43,10 +44,29 @@ def load_tokenizer(folder: str | Path, *, trust_remote_code: bool = False) -> Pr
     # Plain transformers reads a decoder's classification at the last token that is not padding. Cases end with the
     # end-of-text token, so padding must be another one, whichever.
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
-        known = tokenizer.get_vocab()
-        spare = [token for token in (*SPARE_TOKENS, tokenizer.bos_token, *known) if token in known]
-        tokenizer.pad_token = next(token for token in spare if token != tokenizer.eos_token)
+        _give_pad_token(tokenizer, Path(folder))
     return tokenizer
+
+
+def _give_pad_token(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """One that no text has, so that the same words stay the same ids; the same one in every process."""
+    known = tokenizer.get_vocab()
+    added = sorted(tokenizer.added_tokens_decoder.items())
+    special = [token.content for _, token in added if token.special]
+    spare = [token for token in (*SPARE_TOKENS, tokenizer.bos_token, *special) if token in known]
+    found = next((token for token in spare if token != tokenizer.eos_token), None)
+    tokenizer.add_special_tokens({"pad_token": found or NEW_PAD_TOKEN})
+    if found is None and tokenizer.pad_token_id >= _embedding_rows(folder):
+        raise UserError(
+            f"{folder}: the tokenizer has no token for padding, and the model no embedding to spare for one",
+            f"add one: tokenizer.add_special_tokens({{'pad_token': '{NEW_PAD_TOKEN}'}}); tokenizer.save_pretrained(folder)",
+        )
+
+
+def _embedding_rows(folder: Path) -> int:
+    config = folder / "config.json"
+    known = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    return int(known.get("text_config", known).get("vocab_size", 0))
 
 
 def is_whole_tokenizer(folder: Path) -> bool:
@@ -55,8 +75,15 @@ def is_whole_tokenizer(folder: Path) -> bool:
     if not config.is_file() or (folder / "additional_chat_templates").exists():
         return False
     known = json.loads(config.read_text(encoding="utf-8"))
+    earlier = folder / "special_tokens_map.json"
+    if earlier.is_file():
+        known |= json.loads(earlier.read_text(encoding="utf-8"))
     has_template = bool(known.get("chat_template")) or (folder / "chat_template.jinja").is_file()
-    return has_template and known.get("pad_token") not in (None, known.get("eos_token"))
+    pad, eos = (
+        token["content"] if isinstance(token, dict) else token
+        for token in (known.get("pad_token"), known.get("eos_token"))
+    )
+    return has_template and pad not in (None, eos)
 
 
 def load_model(

@@ -136,6 +136,33 @@ def test_padding_is_never_the_token_that_ends_a_case(tiny_llama: Path, tmp_path:
     assert len(ours) == len(tokenizer)
 
 
+def endless(folder: Path, rows: int, *special: str) -> Path:
+    """A folder with a tokenizer like that of GPT-2: one token begins and ends a text, and none is for padding."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import GPT2Config
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens = ["<|end|>", *special]
+    raw.train_from_iterator(["fever and cough"], trainers.BpeTrainer(special_tokens=tokens, show_progress=False))
+    fast = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<|end|>", eos_token="<|end|>")
+    fast.save_pretrained(folder)
+    GPT2Config(vocab_size=len(fast) + rows).save_pretrained(folder)
+    return folder
+
+
+def test_padding_is_a_special_token_or_a_new_one_and_never_a_word(tmp_path: Path) -> None:
+    text = "fever and cough"
+    plain = PreTrainedTokenizerFast.from_pretrained(endless(tmp_path / "spare", 1))
+    ours = load_tokenizer(tmp_path / "spare")
+    assert (ours.pad_token, ours.pad_token_id) == ("<|pad|>", len(plain))
+    assert ours(text).input_ids == plain(text).input_ids
+    assert load_tokenizer(endless(tmp_path / "special", 0, "<|b|>", "<|a|>")).pad_token == "<|b|>"
+    with pytest.raises(UserError, match="no token for padding") as refused:
+        load_tokenizer(endless(tmp_path / "full", 0))
+    assert "<|pad|>" in refused.value.hint
+
+
 def test_a_tokenizer_that_lacks_something_does_not_serve_as_it_is(tiny_llama: Path, tmp_path: Path) -> None:
     files = str(tiny_llama / "tokenizer.json")
     for number, lack in enumerate(({"pad_token": None}, {"pad_token": "<|eos|>"}, {"pad_token": "<|pad|>"})):
