@@ -29,18 +29,18 @@ GIGABYTE = 10**9
 Dtype = Literal["float32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _MADE_BY = "distmed"
+# What transformers reads beside a tokenizer's configuration, or before it.
+BESIDE_TOKENIZER = ("special_tokens_map.json", "added_tokens.json", "chat_template*")
 # What loads and describes a model beside its weights: configuration, tokenizer, templates, code, terms.
 _CARRIED = (
     "generation_config.json",
     "preprocessor_config.json",
     "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
+    *BESIDE_TOKENIZER,
     "vocab*",
     "merges.txt",
     "*.model",
     "*.tiktoken",
-    "chat_template*",
     "*.py",
     "LICENSE*",
     "NOTICE*",

@@ -6,10 +6,10 @@ A path flows in; the checkpoint it stands for, and a folder that transformers op
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from distmed.checkpoint.card import card_of_checkpoint
-from distmed.checkpoint.export import GIGABYTE, Dtype, export, export_adapters
+from distmed.checkpoint.export import BESIDE_TOKENIZER, GIGABYTE, Dtype, export, export_adapters
 from distmed.checkpoint.folder import checkpoint_root, newest_complete, parse, why_incomplete
 from distmed.checkpoint.read import Checkpoint
 from distmed.checkpoint.weights import without_wrapper
@@ -18,6 +18,10 @@ from distmed.model.load import is_whole_tokenizer, load_tokenizer
 from distmed.model.lora import ALL_LINEAR
 from distmed.recipe_file import load_recipe
 from distmed.rundir import RunDir
+from distmed.stream.encode import tokenizer_hash
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def find_checkpoint(name: str | Path) -> str:
@@ -88,9 +92,11 @@ def export_checkpoint(
         )
         return
 
+    tokenizer = None if is_whole_tokenizer(base) else load_tokenizer(base)
+
     def add(folder: Path) -> None:
-        if not is_whole_tokenizer(base):
-            load_tokenizer(base).save_pretrained(str(folder))
+        if tokenizer is not None:
+            _write_tokenizer(folder, tokenizer)
         _write_card(folder, text)
 
     export(
@@ -103,6 +109,23 @@ def export_checkpoint(
         lora_scale=model["lora_scale"],
         add=add,
     )
+    if tokenizer is not None:
+        _check_tokenizer(out, tokenizer)
+
+
+def _write_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """In place of what the base has beside its own, which transformers would read before it."""
+    for path in [path for pattern in BESIDE_TOKENIZER for path in folder.glob(pattern)]:
+        path.unlink()
+    tokenizer.save_pretrained(str(folder))
+
+
+def _check_tokenizer(out: Path, trained: PreTrainedTokenizerBase) -> None:
+    from transformers import AutoTokenizer
+
+    again = AutoTokenizer.from_pretrained(str(out))
+    if again.pad_token_id != trained.pad_token_id or tokenizer_hash(again) != tokenizer_hash(trained):
+        raise RuntimeError(f"the tokenizer that transformers reads in {out} is not the one of training")
 
 
 def _write_card(folder: Path, text: str | None) -> None:

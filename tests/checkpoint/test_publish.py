@@ -1,0 +1,56 @@
+"""What a folder exported from a checkpoint says beside its weights is what training had, as transformers alone reads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from distmed.checkpoint.publish import export_checkpoint
+from distmed.model.builtin import make_tiny_llama, tiny_llama_config
+from distmed.model.load import load_tokenizer
+from distmed.stream.encode import tokenizer_hash
+from tests.checkpoint import make
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    make_tiny_llama(tmp_path / "base", ["fever and cough"], vocab_size=300)
+    return tmp_path / "base"
+
+
+def checkpoint_of(base: Path, **changes: Any) -> str:
+    """Of a generator trained from `base`; `changes` of what it says of its model."""
+    config = tiny_llama_config(vocab_size=300)
+    model = {
+        "folder": str(base),
+        "dtype": "float32",
+        "config": {**config.to_dict(), "architectures": ["LlamaForCausalLM"]},
+        "lora": None,
+        "lora_scale": None,
+        **changes,
+    }
+    trained = {f"hf.{name}": parameter.detach() for name, parameter in LlamaForCausalLM(config).named_parameters()}
+    return make.write(base.parent / "run" / "checkpoints", 10, trained=trained, state={"model": model})
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_files_of_earlier_days_do_not_override_the_tokenizer_of_training(
+    base: Path, tmp_path: Path, says_so: bool
+) -> None:
+    """`says_so`: in tokenizer_config.json too, or in the earlier file alone."""
+    files = str(base / "tokenizer.json")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=files, bos_token="<|bos|>", eos_token="<|eos|>")
+    tokenizer.chat_template = "{{ messages[0].content }}{{ eos_token }}"
+    tokenizer.pad_token = "<|eos|>" if says_so else "<|pad|>"
+    tokenizer.save_pretrained(base)
+    earlier = {"bos_token": "<|bos|>", "eos_token": {"content": "<|eos|>"}, "pad_token": "<|eos|>"}
+    (base / "special_tokens_map.json").write_text(json.dumps(earlier))
+    (base / "added_tokens.json").write_text(json.dumps({"<|eos|>": 2}))
+    export_checkpoint(checkpoint_of(base), tmp_path / "out")
+    trained, plain = load_tokenizer(base), AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert plain.pad_token == trained.pad_token == "<|pad|>"
+    assert tokenizer_hash(plain) == tokenizer_hash(trained)
