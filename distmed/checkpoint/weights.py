@@ -101,7 +101,14 @@ def outputs(
     repeated."""
     base_weights = BaseWeights(base)
     found: list[Output] = []
+    adapted = {name.partition(_BASE_LAYER)[0] for name in checkpoint.parameters if _BASE_LAYER in name}
     for name, parameter in checkpoint.parameters.items():
+        layer = name.removesuffix(_LORA_A)
+        if name.endswith(_LORA_A) and layer not in adapted:
+            raise UserError(
+                f"the adapter of {rename(layer)} has no weight to be merged with: it is that of another layer",
+                "export the adapters alone, with --adapters",
+            )
         if name.endswith((_LORA_A, _LORA_B, _MAGNITUDE, SCALES, NESTED)) or _ORIGINAL in name:
             continue
         if ".lora_" in name:

@@ -59,10 +59,20 @@ def _gather_for_dora(hf: nn.Module) -> None:
 
 
 def check_targets(network: nn.Module, lora: Lora) -> None:
-    """Raises UserError if `model.lora.targets` names no linear layer of `network`; the error lists them."""
-    head = network.get_output_embeddings()  # type: ignore[operator]
+    """Raises UserError if `model.lora.targets` names no linear layer of `network`, or one that no export could merge."""
+    if lora.targets == ALL_LINEAR:
+        return
+    head: Any = network.get_output_embeddings()  # type: ignore[operator]
+    tied = head is not None and head.weight is network.get_input_embeddings().weight  # type: ignore[operator]
+    for name, module in network.named_modules():
+        if (isinstance(module, nn.Embedding) or (tied and module is head)) and _is_target(name, lora.targets):
+            what = "has the weight of the embedding" if module is head else "is an embedding"
+            raise UserError(
+                f"model.lora.targets: {name} {what}, with which no adapter can be merged",
+                f"take it out of the targets, or use {ALL_LINEAR}",
+            )
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear) and module is not head]
-    if lora.targets == ALL_LINEAR or any(_is_target(name, lora.targets) for name in linear):
+    if any(_is_target(name, lora.targets) for name in linear):
         return
     known = sorted({re.sub(r".*\.\d+\.", "", name) for name in linear})
     raise UserError(

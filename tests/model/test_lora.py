@@ -147,6 +147,24 @@ def test_targets_that_match_are_taken(targets: Any, saved: Make) -> None:
     check_model(Model(path=str(saved("llama")), lora=Lora(targets=targets)), "generate", packing=True)
 
 
+@pytest.mark.parametrize("targets", [["q_proj", "lm_head"], r".*(q_proj|lm_head)", ["q_proj", "embed_tokens"]])
+def test_adapters_that_no_export_could_merge_are_refused(
+    targets: Any, saved: Make, recipe: Make, tmp_path: Path
+) -> None:
+    tied = saved("llama", tie_word_embeddings=True)
+    with pytest.raises(UserError, match=r"(lm_head|embed_tokens) .*, with which no adapter can be merged"):
+        check_model(Model(path=str(tied), lora=Lora(targets=targets)), "generate", packing=True)
+    if "embed_tokens" not in targets:
+        untied = saved("llama", tie_word_embeddings=False)
+        check_model(Model(path=str(untied), lora=Lora(targets=targets)), "generate", packing=True)
+        # A checkpoint from before this was refused.
+        made = recipe(tied, "generate", lora={"rank": 2, "targets": targets})
+        checkpoint = saved_checkpoint(trained(made, tied), made, tied, tmp_path)
+        with pytest.raises(UserError, match="adapter of lm_head has no weight to be merged with") as refused:
+            export_checkpoint(checkpoint, tmp_path / "out")
+        assert "--adapters" in refused.value.hint
+
+
 def test_frozen_patterns_are_not_trained(saved: Make, recipe: Make) -> None:
     folder = saved("llama", "generate")
     patterns = ["*embed_tokens*", "*.layers.0.*"]
