@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 VERSION = 3
 """Of the order: raise it with any change that moves a case."""
 
+MAX_LABELS = 200
+"""Above this, to score every name for every case would take a generator longer than the training between two evaluations."""
+
 LARGEST_GROUP = 16_000
 """Rows of a row group that may be read piecewise; some hundred of them are in memory at once."""
 
@@ -70,6 +73,8 @@ def build(
     """
     data = recipe.data
     if recipe.task == "classify":
+        _check_labeled(manifests)
+    if recipe.task == "classify" or (not train and 0 < len(label_index) <= MAX_LABELS):
         _check_labels(manifests, label_index, refuse=train or data.unknown_labels == "refuse")
     labels = sorted(label_index, key=label_index.__getitem__)
     encode = Encode(recipe, tokenizer, label_index)
@@ -184,14 +189,21 @@ def _end(plan: StreamPlan, wanted: int | None) -> tuple[int, list[int]]:
     ]
 
 
-def _check_labels(manifests: Sequence[Manifest], label_index: dict[str, int], *, refuse: bool) -> None:
+def unlabeled(manifest: Manifest) -> int:
+    """How many of its cases have no label."""
+    return manifest.rows - sum(label.count for label in manifest.labels.values())
+
+
+def _check_labeled(manifests: Sequence[Manifest]) -> None:
     for manifest in manifests:
-        unlabeled = manifest.rows - sum(label.count for label in manifest.labels.values())
-        if unlabeled:
+        if without := unlabeled(manifest):
             raise UserError(
-                f"{unlabeled} of {manifest.rows} {manifest.format} cases have no label",
+                f"{without} of {manifest.rows} {manifest.format} cases have no label",
                 "classify needs one for every case",
             )
+
+
+def _check_labels(manifests: Sequence[Manifest], label_index: dict[str, int], *, refuse: bool) -> None:
     strange = {k: label for manifest in manifests for k, label in manifest.labels.items() if k not in label_index}
     if strange and refuse:
         cases = sum(label.count for label in strange.values())

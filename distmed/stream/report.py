@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from distmed.stream.build import MAX_LABELS, unlabeled
 from distmed.stream.plan import StreamPlan
 
 
@@ -23,6 +24,9 @@ def notes(plan: StreamPlan) -> list[str]:
         lines += [
             f"{name}.{s}: {rows} rows left out: {rule}" for rule, rows in sorted(manifest.dropped.items()) if rows
         ]
+    without = sum(unlabeled(manifest) for manifest in plan.manifests)
+    if not plan.train and without and 0 < len(plan.labels) <= MAX_LABELS:
+        lines.append(f"{name}: {without} of {plan.cases} cases have no label, and are in eval/loss but not in diag/*")
     if not plan.ids_kept:
         lines.append(f"{name}: token ids are not kept, rows are tokenised as they come")
     if plan.dropped or plan.cut:

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from distmed.stream.batch import MicroBatch
 
-# Above this, scoring every name for every case would take longer than the training between two evaluations.
-MAX_LABELS = 200
-
 
 class Answers:
     """The token ids of every label's name as an answer, and the scoring of prompts against them."""

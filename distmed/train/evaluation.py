@@ -18,8 +18,9 @@ from distmed.evaluate.figure import SMALLEST_CELL
 from distmed.evaluate.metrics import LOWER_IS_BETTER, confusion_cells, diagnosis_metrics, per_disease
 from distmed.evaluate.plots import plots
 from distmed.model.loss import plain_loss_sum
+from distmed.stream.build import MAX_LABELS, unlabeled
 from distmed.stream.stream import Stream
-from distmed.train.answers import MAX_LABELS, Answers, prompts_of
+from distmed.train.answers import Answers, prompts_of
 from distmed.train.job import Job
 from distmed.train.probe import take, to_bytes
 from distmed.train.state import Best, RunState
@@ -53,7 +54,8 @@ class Evaluator:
         self.stream = Stream(job.eval_plan, tokenizer, rank, world_size)
         generates = job.recipe.task == "generate" and 0 < len(job.labels) <= MAX_LABELS
         self.answers = Answers(job, tokenizer) if generates else None
-        self.subgroups = subgroups(job) if rank == 0 else {}
+        self.labeled_M = labeled(job) if rank == 0 else np.empty(0, dtype=np.int64)
+        self.subgroups = subgroups(job, self.labeled_M) if rank == 0 else {}
         self.probe: dict[str, Any] = {}
 
     def run(self, engine: DeepSpeedEngine, state: RunState, logbook: Any) -> bool:
@@ -136,14 +138,15 @@ class Evaluator:
 
     def _report(self, scores: Scores, state: RunState, logbook: Any) -> dict[str, float]:
         metrics = {"eval/loss": scores.loss_sum / scores.targets} if scores.targets else {}
-        if len(scores.probabilities_NK):
-            metrics |= diagnosis_metrics(scores.probabilities_NK, scores.gold_N, self.job.labels, self.subgroups)
-            predicted_N = scores.probabilities_NK.argmax(axis=1)
+        if len(scores.probabilities_NK) and len(self.labeled_M):
+            probabilities_MK, gold_M = scores.probabilities_NK[self.labeled_M], scores.gold_N[self.labeled_M]
+            metrics |= diagnosis_metrics(probabilities_MK, gold_M, self.job.labels, self.subgroups)
+            predicted_M = probabilities_MK.argmax(axis=1)
             names = self.job.label_names
-            confusion = confusion_cells(scores.gold_N, predicted_N, names)
-            rows = per_disease(scores.gold_N, predicted_N, names)
+            confusion = confusion_cells(gold_M, predicted_M, names)
+            rows = per_disease(gold_M, predicted_M, names)
             least = 1 if self.job.recipe.tracking.log_examples else SMALLEST_CELL
-            drawn = plots(scores.probabilities_NK, scores.gold_N, least)
+            drawn = plots(probabilities_MK, gold_M, least)
             logbook.log_tables.remote(state.step, confusion, rows, drawn)
         return metrics
 
@@ -162,11 +165,23 @@ class Evaluator:
         return better
 
 
-def subgroups(job: Job) -> dict[str, list[str]]:
-    """The subgroup columns (sex, age band, …) of every eval case, in order."""
+def labeled(job: Job) -> np.ndarray:
+    """The numbers of the M eval cases that have a label: of the others no diagnosis is right or wrong."""
     from distmed.prepare.shards import read_cases_of
 
     assert job.eval_plan is not None
-    cases = [case.subgroups for manifest in job.eval_plan.manifests for case in read_cases_of(manifest)]
+    manifests = job.eval_plan.manifests
+    if not any(unlabeled(manifest) for manifest in manifests):
+        return np.arange(sum(manifest.rows for manifest in manifests))
+    return np.flatnonzero([case.label is not None for manifest in manifests for case in read_cases_of(manifest)])
+
+
+def subgroups(job: Job, of_M: np.ndarray) -> dict[str, list[str]]:
+    """The subgroup columns (sex, age band, …) of these eval cases, in order."""
+    from distmed.prepare.shards import read_cases_of
+
+    assert job.eval_plan is not None
+    every = [case.subgroups for manifest in job.eval_plan.manifests for case in read_cases_of(manifest)]
+    cases = [every[number] for number in of_M]
     names = sorted({name for case in cases for name in case})
     return {name: [case.get(name, "unknown") for case in cases] for name in names}

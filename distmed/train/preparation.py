@@ -206,7 +206,7 @@ def _check_metric(recipe: Recipe, labels: list[str] | None = None) -> None:
     name = recipe.checkpoint.best
     diagnoses = bool(recipe.data.eval)
     if recipe.task == "generate" and labels is not None:
-        from distmed.train.answers import MAX_LABELS
+        from distmed.stream.build import MAX_LABELS
 
         diagnoses = diagnoses and 0 < len(labels) <= MAX_LABELS
     if not recipe.data.eval and (name in METRICS or name.startswith(SUBGROUP)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import torch.distributed as dist
 
+from distmed.cases.case import Case
 from distmed.errors import UserError
 from distmed.evaluate.metrics import LOWER_IS_BETTER, METRICS, diagnosis_metrics
 from distmed.recipe_file import check
-from distmed.train.evaluation import Evaluator, Scores
+from distmed.train.evaluation import Evaluator, Scores, labeled, subgroups
 from distmed.train.preparation import _check_metric
 from distmed.train.state import Best, RunState
 
@@ -54,6 +56,34 @@ def test_a_case_that_two_workers_scored_is_a_fault(drawn, monkeypatch):
     twice = [part(cases, np.arange(6)), part(cases, np.arange(5, 10))]
     with pytest.raises(RuntimeError, match="twice or not at all"):
         gathered(twice, monkeypatch)
+
+
+def eval_set(tmp_path: Path, cases: list[Case]) -> Any:
+    """A job with these eval cases."""
+    from distmed.prepare.shards import write_shards
+
+    manifest = write_shards(cases, tmp_path / "eval", format="columns")
+    plan = SimpleNamespace(manifests=[manifest])
+    tracking = SimpleNamespace(log_examples=False)
+    return SimpleNamespace(
+        eval_plan=plan, labels=["a", "b"], label_names=["a", "b"], recipe=SimpleNamespace(tracking=tracking)
+    )
+
+
+def test_a_case_without_a_label_is_neither_right_nor_wrong(tmp_path):
+    def case(n: int, label: str | None) -> Case:
+        return Case(str(n), "diagnosis", str(n), text="x", label=label, label_name=label, subgroups={"sex": "male"})
+
+    job = eval_set(tmp_path, [case(0, "a"), case(1, None), case(2, "b"), case(3, None)])
+    labeled_M = labeled(job)
+    logbook = SimpleNamespace(log_tables=SimpleNamespace(remote=lambda *_: None))
+    held = SimpleNamespace(job=job, labeled_M=labeled_M, subgroups=subgroups(job, labeled_M))
+    scores = Scores(np.arange(4), np.array([0, -1, 1, -1]), np.array([[0.9, 0.1], [0.5, 0.5]] * 2), 8.0, 4.0)
+    state = RunState(step=1)
+    metrics = Evaluator._report(held, scores, state, logbook)  # type: ignore[arg-type]
+    assert (metrics["eval/loss"], metrics["diag/top1"]) == (2.0, 0.5)
+    held.labeled_M = np.empty(0, dtype=np.int64)
+    assert Evaluator._report(held, scores, state, logbook) == {"eval/loss": 2.0}  # type: ignore[arg-type]
 
 
 def recipe(best: str) -> Any:

@@ -16,7 +16,7 @@ from distmed.errors import UserError
 from distmed.prepare.shards import write_shards
 from distmed.recipe import Recipe
 from distmed.stream import counts
-from distmed.stream.build import label_index
+from distmed.stream.build import MAX_LABELS, label_index
 from distmed.stream.report import notes
 from distmed.stream.stream import Stream, StreamPlan
 from tests.stream.conftest import patients
@@ -180,6 +180,23 @@ def test_labels_that_training_never_had_are_counted_and_named(
     assert sum(int((b.case_label_C == -1).sum()) for step in steps for b in step.micro_batches) == 3
     assert sum(step.denominator for step in steps) == 50
     assert sum(step.cases for step in steps) == 53
+
+
+def test_what_a_generator_is_scored_over_is_held_against_training_too(
+    recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path
+) -> None:
+    strange = [dataclasses.replace(case, label="X1", label_name="a new disease") for case in patients(3)]
+    talk = Case(id="talk", kind="dialogue", group="t", messages=(("user", "What helps?"), ("assistant", "rest")))
+    manifest = write_shards([*patients(50), *strange, talk], tmp_path / "eval", format="columns")
+    error = complaint(lambda: plan_of(recipe("generate"), train=False, manifests=[manifest]))
+    assert error.message == "3 cases have one of 1 labels that training never had: X1 (a new disease)"
+    counted = plan_of(recipe("generate", data={"unknown_labels": "count"}), train=False, manifests=[manifest])
+    assert "data.eval: 1 of 54 cases have no label, and are in eval/loss but not in diag/*" in notes(counted)
+    # Without labels, or with too many of them, no diagnosis is scored.
+    many = {f"D{number}": number for number in range(MAX_LABELS + 1)}
+    for index in ({}, many):
+        plan = plan_of(recipe("generate"), train=False, manifests=[manifest], label_index=index)
+        assert not any("diag/*" in note for note in notes(plan))
 
 
 def test_a_case_without_a_label_cannot_be_classified(recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path) -> None:
