@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from distmed.errors import UserError, first_line, one_of
 from distmed.model.families import FAMILIES
+from distmed.model.fidelity import check_reads_one_way, check_tied
 from distmed.model.kernels import check_kernel
 from distmed.recipe import Model
 
@@ -65,6 +66,10 @@ def check_model(model: Model, task: Literal["classify", "generate"], *, packing:
             f"set data.packing=false, or use one of {', '.join(sorted(FAMILIES))}",
         )
     check_kernel(model.attention, config.model_type)
+    check_reads_one_way(folder, config)
+    text = config.get_text_config()
+    if task == "generate" and model.init == "pretrained" and text.tie_word_embeddings:
+        check_tied(folder, weight_files(folder), _without_weights(config, model, task))
     if model.lora is not None:
         from distmed.model.lora import check_targets
 
@@ -73,7 +78,6 @@ def check_model(model: Model, task: Literal["classify", "generate"], *, packing:
         from distmed.model.quantize import check_installed
 
         check_installed()
-    text = config.get_text_config()
     if model.lora is not None and tokens > text.vocab_size:
         raise UserError(
             f"{folder}: the tokenizer has {tokens} tokens, the model {text.vocab_size}: adapters would not train new ones",

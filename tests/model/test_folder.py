@@ -158,6 +158,35 @@ def test_packing_is_refused_where_it_was_not_tested(tiny_llama: Path, tmp_path: 
     assert check(folder, init="random", packing=False).model_type == "gpt2"
 
 
+def test_a_tied_output_layer_that_is_stored_with_other_values_is_refused(saved: Make) -> None:
+    folder = saved("llama", tie_word_embeddings=True)
+    weights = load_file(folder / "model.safetensors")
+    embedding = weights["model.embed_tokens.weight"]
+    for head, differs in ((embedding.clone(), False), (embedding + 1, True)):
+        save_file({**weights, "lm_head.weight": head}, folder / "model.safetensors", {"format": "pt"})
+        if differs:
+            refused("ties lm_head.weight to model.embed_tokens.weight", "tie_word_embeddings", folder, "generate")
+        else:
+            check(folder, "generate")
+        # No head over the vocabulary is used here.
+        check(folder, "classify")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    check(folder, "generate")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "change"), [("gemma3_text", {"use_bidirectional_attention": True}), ("llama", {"is_causal": False})]
+)
+def test_a_decoder_that_sees_both_ways_is_refused(model_type: str, change: dict[str, Any], saved: Make) -> None:
+    folder = saved(model_type)
+    check(folder, "generate")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    for task in ("generate", "classify"):
+        refused("see both ways", "encoder", folder, task)
+
+
 def test_adapters_are_no_model(saved: Make) -> None:
     folder = saved("llama")
     (folder / "adapter_config.json").write_text("{}")
