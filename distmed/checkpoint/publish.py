@@ -5,6 +5,7 @@ A path flows in; the checkpoint it stands for, and a folder that transformers op
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,7 +19,7 @@ from distmed.model.load import is_whole_tokenizer, load_tokenizer
 from distmed.model.lora import ALL_LINEAR
 from distmed.recipe_file import load_recipe
 from distmed.rundir import RunDir
-from distmed.stream.encode import tokenizer_hash
+from distmed.stream.encode import closing_token, tokenizer_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,11 +93,14 @@ def export_checkpoint(
         )
         return
 
-    tokenizer = None if is_whole_tokenizer(base) else load_tokenizer(base)
+    whole, writes = is_whole_tokenizer(base), not _classifies(model)
+    tokenizer = load_tokenizer(base) if not whole or (writes and not _brings_code(base)) else None
 
     def add(folder: Path) -> None:
-        if tokenizer is not None:
+        if tokenizer is not None and not whole:
             _write_tokenizer(folder, tokenizer)
+        if tokenizer is not None and writes:
+            _write_ends(folder, model["config"], tokenizer)
         _write_card(folder, text)
 
     export(
@@ -109,7 +113,7 @@ def export_checkpoint(
         lora_scale=model["lora_scale"],
         add=add,
     )
-    if tokenizer is not None:
+    if tokenizer is not None and not whole:
         _check_tokenizer(out, tokenizer)
 
 
@@ -128,6 +132,23 @@ def _check_tokenizer(out: Path, trained: PreTrainedTokenizerBase) -> None:
         raise RuntimeError(f"the tokenizer that transformers reads in {out} is not the one of training")
 
 
+def _brings_code(base: Path) -> bool:
+    """Whether its tokenizer is Python code of its own, which an export does not run."""
+    config = base / "tokenizer_config.json"
+    return config.is_file() and "auto_map" in json.loads(config.read_text(encoding="utf-8"))
+
+
+def _write_ends(folder: Path, config: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Whoever serves the model stops where an answer ends, which a chat template may tell by another token than the base's."""
+    closing, path = closing_token(tokenizer), folder / "generation_config.json"
+    tokens = {name: config[name] for name in ("bos_token_id", "pad_token_id") if config.get(name) is not None}
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else tokens
+    ends = known.get("eos_token_id", config.get("eos_token_id"))
+    listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if closing is not None and closing not in listed:
+        path.write_text(json.dumps({**known, "eos_token_id": [*listed, closing]}, indent=2) + "\n", encoding="utf-8")
+
+
 def _write_card(folder: Path, text: str | None) -> None:
     if text is not None:
         (folder / "README.md").write_text(text, encoding="utf-8")
@@ -143,6 +164,10 @@ def known_dtype(name: str | None) -> Dtype | None:
     raise UserError(f"--dtype: {name} is no type of weights", f"use one of {', '.join(get_args(Dtype))}")
 
 
+def _classifies(model: dict[str, Any]) -> bool:
+    return str(model["config"]["architectures"][0]).endswith("SequenceClassification")
+
+
 def _adapter_settings(model: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """peft's adapter_config.json, from what the checkpoint says of its adapters and the names of its parameters."""
     lora: dict[str, Any] = model.get("lora") or {}
@@ -150,10 +175,9 @@ def _adapter_settings(model: dict[str, Any], names: list[str]) -> dict[str, Any]
     layers = {without_wrapper(name).partition(".lora_A.")[0] for name in names if ".lora_A." in name}
     if lora.get("targets") == ALL_LINEAR:
         layers = {name.rpartition(".")[2] for name in layers}
-    classifies = model["config"]["architectures"][0].endswith("SequenceClassification")
     return {
         "peft_type": "LORA",
-        "task_type": "SEQ_CLS" if classifies else "CAUSAL_LM",
+        "task_type": "SEQ_CLS" if _classifies(model) else "CAUSAL_LM",
         "base_model_name_or_path": model["folder"],
         "r": lora.get("rank"),
         "lora_alpha": lora.get("alpha"),

@@ -31,6 +31,8 @@ Ints = NDArray[np.int64]
 
 VERSION = 2
 
+_ANSWER = "answer"
+
 AT_ONCE = 64
 """Cases tokenised in one call: what a tokenizer makes of a thousand no longer fits into a processor's cache."""
 
@@ -205,3 +207,17 @@ def _common(a: Sequence[Any], b: Sequence[Any]) -> int:
     if len(b) <= len(a) and a[: len(b)] == b:
         return len(b)
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def closing_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that ends an answer in this tokenizer's chats, such as `<|im_end|>`; None where there is none."""
+    from jinja2 import TemplateError
+
+    chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
+    try:
+        (whole,) = rendered(tokenizer, [chat])
+    except TemplateError:  # of a model that is put no such chats
+        return None
+    after = whole.rpartition(_ANSWER)[2]
+    known = tokenizer.added_tokens_decoder
+    return next((token for token in tokenizer(after, add_special_tokens=False)["input_ids"] if token in known), None)

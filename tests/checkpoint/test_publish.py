@@ -12,8 +12,10 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFas
 from distmed.checkpoint.publish import export_checkpoint
 from distmed.model.builtin import make_tiny_llama, tiny_llama_config
 from distmed.model.load import load_tokenizer
-from distmed.stream.encode import tokenizer_hash
+from distmed.stream.encode import closing_token, tokenizer_hash
 from tests.checkpoint import make
+
+GENERATOR = {"architectures": ["LlamaForCausalLM"]}
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def checkpoint_of(base: Path, **changes: Any) -> str:
     model = {
         "folder": str(base),
         "dtype": "float32",
-        "config": {**config.to_dict(), "architectures": ["LlamaForCausalLM"]},
+        "config": {**config.to_dict(), **GENERATOR},
         "lora": None,
         "lora_scale": None,
         **changes,
@@ -54,3 +56,37 @@ def test_files_of_earlier_days_do_not_override_the_tokenizer_of_training(
     trained, plain = load_tokenizer(base), AutoTokenizer.from_pretrained(tmp_path / "out")
     assert plain.pad_token == trained.pad_token == "<|pad|>"
     assert tokenizer_hash(plain) == tokenizer_hash(trained)
+
+
+CHATML = """{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+@pytest.mark.parametrize("base_says", [{}, {"eos_token_id": 2, "temperature": 0.5}, {"eos_token_id": [2, 300]}])
+def test_an_exported_generator_ends_where_its_answers_end(
+    base: Path, tmp_path: Path, base_says: dict[str, Any]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_end|>", "<|im_start|>"]})
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(base)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert closing_token(tokenizer) == end != tokenizer.eos_token_id
+    if base_says:
+        (base / "generation_config.json").write_text(json.dumps(base_says))
+    config = tiny_llama_config(300, eos_token_id=2, bos_token_id=1, pad_token_id=0)
+    export_checkpoint(checkpoint_of(base, config={**config.to_dict(), **GENERATOR}), tmp_path / "out")
+    said = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    expected = base_says or {"bos_token_id": 1, "pad_token_id": 0, "eos_token_id": 2}
+    ends = expected["eos_token_id"]
+    assert said == {**expected, "eos_token_id": [*(ends if isinstance(ends, list) else [ends]), end]}
+
+
+def test_a_generator_whose_answers_end_like_any_text_keeps_what_its_base_says(base: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(base)
+    assert closing_token(tokenizer) == tokenizer.eos_token_id
+    config = tiny_llama_config(300, eos_token_id=tokenizer.eos_token_id)
+    export_checkpoint(checkpoint_of(base, config={**config.to_dict(), **GENERATOR}), tmp_path / "out")
+    assert not (tmp_path / "out" / "generation_config.json").exists()

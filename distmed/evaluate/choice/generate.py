@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distmed.evaluate.choice.tokens import Tokens
+from distmed.stream.encode import closing_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,18 +27,21 @@ def generate(
     budget: int,
     max_new_tokens: int,
 ) -> list[str]:
-    """What `network`, a transformers model, writes after each prompt, at most `max_new_tokens` tokens of it.
+    """What `network`, a transformers model, writes after each prompt, at most `max_new_tokens` tokens of it: up to where it
+    ends a text or, as in chats, an answer.
 
     `budget`: padded tokens of one batch. Longest prompts go first, so that memory that does not suffice is found out at once.
     """
     from transformers import GenerationConfig
 
-    own = network.generation_config
+    own, closing = network.generation_config, closing_token(tokenizer)
+    ends = tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
     config = GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id,
+        eos_token_id=sorted({token for token in (*ends, closing) if token is not None}) or None,
     )
     texts = [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
