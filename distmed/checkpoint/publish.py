@@ -15,6 +15,7 @@ from distmed.checkpoint.folder import checkpoint_root, newest_complete, parse, w
 from distmed.checkpoint.read import Checkpoint
 from distmed.checkpoint.weights import without_wrapper
 from distmed.errors import UserError
+from distmed.model.folder import earlier_model_hash, model_hash
 from distmed.model.load import is_whole_tokenizer, load_tokenizer
 from distmed.model.lora import ALL_LINEAR
 from distmed.recipe_file import load_recipe
@@ -83,6 +84,11 @@ def export_checkpoint(
     if not base.is_dir():
         raise UserError(
             f"the base model is no longer at {base}", "put it back there: config and tokenizer come from it"
+        )
+    if "hash" in model and model["hash"] not in (model_hash(base), earlier_model_hash(base)):
+        raise UserError(
+            f"the base model at {base} is no longer what the run began with: config and tokenizer come from it",
+            "put its files back as they were",
         )
     dtype = dtype or model["dtype"]
     text = card_of_checkpoint(run or run_of(checkpoint), state, adapters=adapters)

@@ -22,7 +22,7 @@ def check_reads_one_way(folder: Path, config: PreTrainedConfig) -> None:
     both_ways = getattr(text, "use_bidirectional_attention", None) or getattr(text, "is_causal", None) is False
     if family is not None and family.causal and both_ways:
         raise UserError(
-            f"{folder}: its config.json makes a {config.model_type} model see both ways, and here it would see only what is before",
+            f"{folder}: its config.json has a {config.model_type} model see both ways, and here it would see what is before",
             "choose an encoder (BERT, RoBERTa, ...), or a decoder that reads from left to right",
         )
 

@@ -10,7 +10,9 @@ import pytest
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from distmed.checkpoint.publish import export_checkpoint
+from distmed.errors import UserError
 from distmed.model.builtin import make_tiny_llama, tiny_llama_config
+from distmed.model.folder import earlier_model_hash, model_hash
 from distmed.model.load import load_tokenizer
 from distmed.stream.encode import closing_token, tokenizer_hash
 from tests.checkpoint import make
@@ -90,3 +92,13 @@ def test_a_generator_whose_answers_end_like_any_text_keeps_what_its_base_says(ba
     config = tiny_llama_config(300, eos_token_id=tokenizer.eos_token_id)
     export_checkpoint(checkpoint_of(base, config={**config.to_dict(), **GENERATOR}), tmp_path / "out")
     assert not (tmp_path / "out" / "generation_config.json").exists()
+
+
+def test_a_base_that_was_changed_since_the_run_began_is_refused(base: Path, tmp_path: Path) -> None:
+    """`hash` is in the checkpoints of all runs; the last ones lack what an earlier version did not write."""
+    for saved in ({"hash": model_hash(base)}, {"hash": earlier_model_hash(base)}, {}):
+        export_checkpoint(checkpoint_of(base, **saved), tmp_path / "out")
+    checkpoint = checkpoint_of(base, hash=model_hash(base))
+    (base / "chat_template.jinja").write_text("{{ messages }}")
+    with pytest.raises(UserError, match="is no longer what the run began with"):
+        export_checkpoint(checkpoint, tmp_path / "out")
