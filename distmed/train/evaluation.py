@@ -23,7 +23,7 @@ from distmed.stream.stream import Stream
 from distmed.train.answers import Answers, prompts_of
 from distmed.train.job import Job
 from distmed.train.probe import take, to_bytes
-from distmed.train.state import Best, RunState
+from distmed.train.state import Best, RunState, eval_cases
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -161,7 +161,7 @@ class Evaluator:
             value < state.best.value if name in LOWER_IS_BETTER else value > state.best.value
         )
         if better:
-            state.best, state.judged_by = Best(value, state.step), name
+            state.best, state.judged_by, state.judged_on = Best(value, state.step), name, eval_cases(self.job)
         return better
 
 

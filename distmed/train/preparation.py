@@ -145,7 +145,7 @@ def _open_model(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> tuple[Model
     from distmed.model.folder import check_model
     from distmed.model.load import load_tokenizer
     from distmed.stream.encode import tokenizer_hash
-    from distmed.train.resume import check_same_model, newest_saved
+    from distmed.train.resume import check_same_model, check_same_scale, newest_saved
 
     model = recipe.model
     if model.path == TINY_LLAMA:
@@ -177,6 +177,7 @@ def _open_model(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> tuple[Model
     saved = newest_saved(checkpoint_root(recipe, run_dir)) if resume else None
     if saved is not None:
         check_same_model(saved, facts.folder, facts.hash, tokenizer_hash(tokenizer))
+        check_same_scale(saved, model.lora)
     return facts, tokenizer
 
 

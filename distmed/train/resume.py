@@ -18,7 +18,8 @@ from distmed.checkpoint.storage import Storage
 from distmed.credentials import without_credentials
 from distmed.errors import UserError
 from distmed.model.folder import earlier_model_hash
-from distmed.recipe import Recipe
+from distmed.model.lora import scale
+from distmed.recipe import Lora, Recipe
 from distmed.values import MISSING, differences, parse
 
 
@@ -50,6 +51,17 @@ def check_same_model(saved: Saved, model_folder: str | Path, model_hash: str, to
         f"checkpoint {Storage.at(saved.folder).name} was trained from another {what} than {model_folder}",
         f"put back what was in {saved.state['model']['folder']}, or start a new run with another --name",
     )
+
+
+def check_same_scale(saved: Saved, lora: Lora | None) -> None:
+    """Raises UserError if the adapters in the checkpoint were trained with another scale than they would have now."""
+    was = saved.state["model"].get("lora_scale")
+    if lora is not None and was is not None and scale(lora) != was:
+        raise UserError(
+            f"the adapters in checkpoint {Storage.at(saved.folder).name} were trained at a scale of {was:g}, "
+            f"and model.lora has one of {scale(lora):g} now",
+            "set model.lora.alpha and model.lora.rank_stabilized back, or start a new run with another --name",
+        )
 
 
 def changes(earlier: str, recipe: Recipe) -> list[str]:

@@ -23,8 +23,8 @@ from distmed.checkpoint.save import HostMemory, Snapshot, snapshot
 from distmed.errors import UserError
 from distmed.model.lora import scale
 from distmed.train.job import Job
-from distmed.train.resume import Saved, check_same_model
-from distmed.train.state import RunState
+from distmed.train.resume import Saved, check_same_model, check_same_scale
+from distmed.train.state import RunState, eval_cases
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -209,11 +209,12 @@ def restore(job: Job, engine: DeepSpeedEngine, stream: Stream, logbook: Any) -> 
         group.update(setting)
     saved = Saved(loaded.folder, loaded.state)
     check_same_model(saved, job.model_folder, job.model_hash, str(job.train_plan.identity["tokenizer"]))
+    check_same_scale(saved, job.recipe.model.lora)
     stream.check(loaded.state["stream"])
     state = RunState.from_dict(loaded.state["run"])
     notes = [*loaded.notes, f"the checkpoint of step {state.step} was loaded in {time.perf_counter() - began:.1f} s"]
-    other_metric = state.judge_by(job.recipe.checkpoint.best)
-    return state, [*notes, other_metric] if other_metric else notes
+    other_judge = state.judge_by(job.recipe.checkpoint.best, eval_cases(job))
+    return state, [*notes, other_judge] if other_judge else notes
 
 
 def describe_model(job: Job, engine: DeepSpeedEngine) -> dict[str, Any]:

@@ -94,11 +94,13 @@ def recipe(best: str) -> Any:
 @pytest.mark.parametrize("name", [*METRICS, "eval/loss", "diag/top1/sex=female"])
 def test_the_best_checkpoint_can_be_that_of_any_figure(name):
     _check_metric(recipe(name))
-    held = SimpleNamespace(job=SimpleNamespace(recipe=recipe(name)))
+    plan = SimpleNamespace(identity={"data manifest": "these cases"})
+    held = SimpleNamespace(job=SimpleNamespace(recipe=recipe(name), eval_plan=plan))
     for value, better in ((0.4, name in LOWER_IS_BETTER), (0.6, name not in LOWER_IS_BETTER)):
         state = RunState(evaluation={name: value}, step=2, best=Best(0.5, 1))
         assert Evaluator._improves(held, state) == better  # type: ignore[arg-type]
         assert state.best == (Best(value, 2) if better else Best(0.5, 1))
+        assert state.judged_on == ("these cases" if better else "")
 
 
 def test_a_figure_that_no_evaluation_gives_is_refused():

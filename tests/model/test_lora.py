@@ -17,6 +17,7 @@ from distmed.model.folder import check_model
 from distmed.model.load import load_model
 from distmed.model.lora import freeze, scale
 from distmed.recipe import Lora, Model, Recipe
+from distmed.train.resume import Saved, check_same_scale
 from tests.checkpoint import make
 
 CPU = torch.device("cpu")
@@ -130,6 +131,20 @@ def test_only_adapters_and_the_head_are_trained(saved: Make, recipe: Make) -> No
 def test_rank_stabilized_scale_does_not_vanish_with_the_rank() -> None:
     assert scale(Lora(rank=64, alpha=32)) == 0.5
     assert scale(Lora(rank=64, alpha=32, rank_stabilized=True)) == 4.0
+
+
+def test_adapters_are_not_resumed_at_another_scale() -> None:
+    def saved(**model: Any) -> Saved:
+        return Saved("runs/a/checkpoints/step-00000010-w0001-a00", {"model": model})
+
+    begun = Lora(rank=16, alpha=32)
+    check_same_scale(saved(lora_scale=scale(begun)), begun.model_copy(update={"dropout": 0.1}))
+    check_same_scale(saved(lora_scale=None), None)
+    check_same_scale(saved(), begun)  # of an earlier version
+    for change in ({"alpha": 16.0}, {"rank_stabilized": True}):
+        with pytest.raises(UserError, match=r"were trained at a scale of 2, and model\.lora has one of") as refused:
+            check_same_scale(saved(lora_scale=scale(begun)), begun.model_copy(update=change))
+        assert "model.lora.alpha" in refused.value.hint
 
 
 @pytest.mark.parametrize("targets", [["nothing"], "no_such_.*"])

@@ -49,5 +49,17 @@ def evaluated(run: Run) -> list[int]:
 def test_the_best_by_another_metric_is_forgotten(was: str, kept: bool) -> None:
     values: dict[str, Any] = RunState(step=4, best=Best(0.4, 2), judged_by=was).to_dict()
     state = RunState.from_dict(values)
-    said = state.judge_by("eval/loss")
+    said = state.judge_by("eval/loss", "a")
     assert (state.best == Best(0.4, 2), said is None) == (kept, kept)
+
+
+@pytest.mark.parametrize(("was", "kept"), [("a", True), ("", True), ("b", False), (None, True)])
+def test_the_best_on_other_cases_is_forgotten(was: str | None, kept: bool) -> None:
+    """None: a checkpoint from before the cases were kept."""
+    values: dict[str, Any] = RunState(step=4, best=Best(0.4, 2), judged_by="eval/loss", judged_on=was or "").to_dict()
+    if was is None:
+        del values["judged_on"]
+    state = RunState.from_dict(values)
+    said = state.judge_by("eval/loss", "a")
+    assert (state.best == Best(0.4, 2), said is None) == (kept, kept)
+    assert said is None or "data.eval has other cases now" in said
