@@ -18,12 +18,23 @@ from distmed.errors import UserError
 from distmed.model.folder import earlier_model_hash, model_hash
 from distmed.model.load import is_whole_tokenizer, load_tokenizer
 from distmed.model.lora import ALL_LINEAR
+from distmed.recipe import Recipe
 from distmed.recipe_file import load_recipe
 from distmed.rundir import RunDir
 from distmed.stream.encode import closing_token, tokenizer_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+ASKED = "distmed"
+"""The key of `how_asked` in an exported config.json, and in what a checkpoint says of its model."""
+
+
+def how_asked(recipe: Recipe) -> dict[str, Any]:
+    """What decides how a case is put to the model, beside its tokenizer: an evaluation must do as training did."""
+    data = recipe.data
+    return {"task": recipe.task, "seq_len": data.seq_len, "excluded_findings": data.excluded_findings}
 
 
 def find_checkpoint(name: str | Path) -> str:
@@ -91,7 +102,12 @@ def export_checkpoint(
             "put its files back as they were",
         )
     dtype = dtype or model["dtype"]
-    text = card_of_checkpoint(run or run_of(checkpoint), state, adapters=adapters)
+    run = run or run_of(checkpoint)
+    # A checkpoint of an earlier version does not know it, but its run does.
+    asked = model.get(ASKED) or (
+        how_asked(load_recipe(RunDir(run).recipe)) if run and RunDir(run).recipe.is_file() else None
+    )
+    text = card_of_checkpoint(run, state, adapters=adapters)
     if adapters:
         settings = _adapter_settings(model, names)
         export_adapters(
@@ -115,7 +131,7 @@ def export_checkpoint(
         base,
         dtype=dtype,
         max_shard_bytes=max_shard_bytes,
-        config=model["config"],
+        config=model["config"] | ({ASKED: asked} if asked else {}),
         lora_scale=model["lora_scale"],
         add=add,
     )

@@ -95,7 +95,7 @@ def open_model(name: str, work: Path, overrides: list[str] | None = None) -> Ope
         task=task,
         labels=labels,
         label_names=names if len(names) == len(labels) else labels,
-        recipe=_recipe(folder, task, facts.max_positions, run, overrides or []),
+        recipe=_recipe(folder, task, facts.max_positions, _asked(config, task, run), overrides or []),
         hash=facts.hash,
         architecture=facts.model_type,
         bf16=config.get("dtype", config.get("torch_dtype")) == "bfloat16",
@@ -185,17 +185,24 @@ def _has_head(config: dict[str, Any]) -> bool:
     return named and bool(config.get("id2label"))
 
 
-def _recipe(folder: Path, task: str, max_positions: int | None, run: RunDir | None, overrides: list[str]) -> Recipe:
-    """How a case is put to the model: as its run did, if the run's recipe lies beside it, else by the defaults."""
+def _asked(config: dict[str, Any], task: str, run: RunDir | None) -> dict[str, Any]:
+    """How a case was put to the model in training, as its config.json or else its run's recipe says; empty if none does."""
+    from distmed.checkpoint.publish import ASKED, how_asked
+
+    known = config.get(ASKED)
+    if not isinstance(known, dict) and run is not None and run.recipe.is_file():
+        known = how_asked(load_recipe(run.recipe))
+    if not isinstance(known, dict) or known.get("task") != task:
+        return {}
+    return {key: known[key] for key in ("seq_len", "excluded_findings") if key in known}
+
+
+def _recipe(folder: Path, task: str, max_positions: int | None, asked: dict[str, Any], overrides: list[str]) -> Recipe:
+    """How a case is put to the model: as in training where that is known, else by the defaults."""
     longest = min(max_positions or LONGEST_PROMPT, LONGEST_PROMPT)
     if task == "generate":
         longest -= ROOM_FOR_ANSWER
-    data: dict[str, Any] = {"seq_len": longest}
-    if run is not None and run.recipe.is_file():
-        known = load_recipe(run.recipe)
-        if known.task == task:
-            data = {"seq_len": known.data.seq_len, "excluded_findings": known.data.excluded_findings}
-    data |= {"train": [{"source": "-"}], "packing": False, "long_cases": "cut"}
+    data = {"seq_len": longest, **asked, "train": [{"source": "-"}], "packing": False, "long_cases": "cut"}
     values = {"name": "evaluate", "task": task, "model": {"path": str(folder)}, "data": data}
     for override in overrides:
         key = override.partition("=")[0]

@@ -19,6 +19,7 @@ import torch.distributed as dist
 
 from distmed.checkpoint import folder as folders
 from distmed.checkpoint.load import load_newest
+from distmed.checkpoint.publish import ASKED, how_asked
 from distmed.checkpoint.save import HostMemory, Snapshot, snapshot
 from distmed.errors import UserError
 from distmed.model.lora import scale
@@ -227,4 +228,5 @@ def describe_model(job: Job, engine: DeepSpeedEngine) -> dict[str, Any]:
         "config": {**network.config.to_dict(), "architectures": [type(network).__name__]},
         "lora": lora.model_dump(mode="json") if lora else None,
         "lora_scale": scale(lora) if lora else None,
+        ASKED: how_asked(job.recipe),
     }

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from distmed.checkpoint.publish import export_checkpoint
+from distmed.checkpoint.publish import ASKED, export_checkpoint, how_asked
 from distmed.errors import UserError
+from distmed.evaluate.loading import open_model
 from distmed.model.builtin import make_tiny_llama, tiny_llama_config
 from distmed.model.folder import earlier_model_hash, model_hash
 from distmed.model.load import load_tokenizer
+from distmed.recipe_file import check
 from distmed.stream.encode import closing_token, tokenizer_hash
 from tests.checkpoint import make
 
@@ -102,3 +104,28 @@ def test_a_base_that_was_changed_since_the_run_began_is_refused(base: Path, tmp_
     (base / "chat_template.jinja").write_text("{{ messages }}")
     with pytest.raises(UserError, match="is no longer what the run began with"):
         export_checkpoint(checkpoint, tmp_path / "out")
+
+
+def test_a_model_is_asked_as_in_training_wherever_it_lies(base: Path, tmp_path: Path) -> None:
+    values = {
+        "name": "asked",
+        "task": "generate",
+        "model": {"path": str(base)},
+        "data": {"train": [{"source": "-"}], "seq_len": 77, "excluded_findings": False},
+    }
+    recipe = check(values)
+    of_now = checkpoint_of(base, **{ASKED: how_asked(recipe)})
+    elsewhere = tmp_path / "elsewhere" / "my-model"
+    export_checkpoint(of_now, elsewhere)
+    data = open_model(str(elsewhere), tmp_path / "work").recipe.data
+    assert (data.seq_len, data.excluded_findings) == (77, False)
+    data = open_model(f"file://{of_now}", tmp_path / "url").recipe.data
+    assert (data.seq_len, data.excluded_findings) == (77, False)
+    of_before = checkpoint_of(base)
+    # A checkpoint of an earlier version knows it by its run, or not at all.
+    for known in (False, True):
+        if known:
+            (tmp_path / "run" / "recipe.yaml").write_text(recipe.to_yaml())
+        export_checkpoint(of_before, elsewhere)
+        data = open_model(str(elsewhere), tmp_path / "work").recipe.data
+        assert (data.seq_len == 77, data.excluded_findings) == (known, not known)
