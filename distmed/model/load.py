@@ -14,6 +14,7 @@ import torch
 
 from distmed.errors import UserError, one_of
 from distmed.model.diagnoser import Diagnoser
+from distmed.model.families import FAMILIES
 from distmed.model.folder import weight_files
 from distmed.model.kernels import use_kernel
 from distmed.model.lora import freeze, with_lora
@@ -139,7 +140,10 @@ def load_model(
         _check_fresh(hf, folder, fresh, classify)
     # transformers and peft look for this object when they touch partitioned weights.
     alive = HfDeepSpeedConfig(ds_config) if partitioned else None
-    hf.config.pad_token_id = tokenizer.pad_token_id
+    family = FAMILIES.get(config.model_type)
+    if family is None or not family.position_offset:
+        # Where positions begin behind the id of padding, plain transformers would count them otherwise than here.
+        hf.config.pad_token_id = tokenizer.pad_token_id
     use_kernel(hf, recipe.model.attention)
     if recipe.train.activation_checkpointing:
         hf.gradient_checkpointing_enable({"use_reentrant": False})

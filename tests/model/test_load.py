@@ -123,6 +123,21 @@ def test_plain_transformers_gives_the_same_logits_after_a_save(
     torch.testing.assert_close(ours_CK[1:], theirs_CK, atol=1e-5, rtol=1e-5)
 
 
+def test_positions_begin_where_they_did_whatever_pads_the_tokenizer(
+    saved: Make, recipe: Make, pack: Make, tmp_path: Path
+) -> None:
+    folder = saved("roberta", "classify", pad_token_id=3)
+    assert load_tokenizer(folder).pad_token_id == 0
+    model = load(recipe(folder)).eval()
+    case = [5, 17, 23, 2]
+    model.network.save_pretrained(tmp_path / "out")
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    with torch.no_grad():
+        ours_CK = model(pack([[[8, 9, 2], case]], labels=[0, 0]))
+        theirs_CK = plain(input_ids=torch.tensor([case])).logits
+    torch.testing.assert_close(ours_CK[1:], theirs_CK, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("pad_token", [None, "<|eos|>"])
 def test_padding_is_never_the_token_that_ends_a_case(tiny_llama: Path, tmp_path: Path, pad_token: str | None) -> None:
     tokenizer = PreTrainedTokenizerFast(
