@@ -14,6 +14,9 @@ from distmed.model.families import FAMILIES
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+    from distmed.model.folder import ModelFacts
+    from distmed.recipe import Recipe
+
 
 def check_reads_one_way(folder: Path, config: PreTrainedConfig) -> None:
     """Raises UserError for a decoder that was made to see both ways: it would be trained, and packed, as one that does not."""
@@ -24,6 +27,27 @@ def check_reads_one_way(folder: Path, config: PreTrainedConfig) -> None:
         raise UserError(
             f"{folder}: its config.json has a {config.model_type} model see both ways, and here it would see what is before",
             "choose an encoder (BERT, RoBERTa, ...), or a decoder that reads from left to right",
+        )
+
+
+def turning_point(text: PreTrainedConfig) -> int | None:
+    """The length of a case from which longrope (Phi-3) turns positions by other factors, and with them all cases beside it."""
+    rope: dict[str, Any] = getattr(text, "rope_parameters", None) or {}
+    by_layer = [layer for layer in rope.values() if isinstance(layer, dict)] or [rope]
+    lengths = [layer["original_max_position_embeddings"] for layer in by_layer if layer.get("rope_type") == "longrope"]
+    return min(lengths, default=None)
+
+
+def check_cases_apart(recipe: Recipe, facts: ModelFacts) -> None:
+    """Raises UserError where the length of one case would decide how the model sees another, or a part how it sees a whole."""
+    sharers = recipe.cluster.sequence_parallel
+    together = recipe.train.micro_batch > 1 or recipe.data.packing or sharers > 1
+    if facts.turns_at is not None and recipe.data.seq_len > facts.turns_at and together:
+        raise UserError(
+            f"data.seq_len={recipe.data.seq_len}: a case of more than {facts.turns_at} tokens changes what {facts.folder} sees "
+            "of all cases beside it (longrope)",
+            f"set data.seq_len={facts.turns_at} or less, or each case alone: data.packing=false, train.micro_batch=1"
+            + (", cluster.sequence_parallel=1" if sharers > 1 else ""),
         )
 
 

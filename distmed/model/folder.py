@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from distmed.errors import UserError, first_line, one_of
 from distmed.model.families import FAMILIES
-from distmed.model.fidelity import check_reads_one_way, check_tied
+from distmed.model.fidelity import check_reads_one_way, check_tied, turning_point
 from distmed.model.kernels import check_kernel
 from distmed.recipe import Model
 
@@ -41,7 +41,8 @@ TENSOR_CHUNK = 1 << 12
 class ModelFacts:
     """What the driver knows of a model. `max_positions` is the longest case it can read, None if there is no limit.
 
-    `heads` are those of keys and values. `hash` changes with the config, the tokenizer and the weights.
+    `heads` are those of keys and values. `hash` changes with the config, the tokenizer and the weights. `turns_at`: see
+    `fidelity.turning_point`.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class ModelFacts:
     max_positions: int | None
     heads: int
     hash: str
+    turns_at: int | None = None
 
 
 def check_model(model: Model, task: Literal["classify", "generate"], *, packing: bool) -> ModelFacts:
@@ -88,7 +90,8 @@ def check_model(model: Model, task: Literal["classify", "generate"], *, packing:
     if positions is not None and family is not None and family.position_offset:
         positions -= text.pad_token_id + 1
     heads = int(getattr(text, "num_key_value_heads", 0) or getattr(text, "num_attention_heads", 1))
-    return ModelFacts(folder, config.model_type, text.hidden_size, positions, heads, model_hash(folder))
+    known = model_hash(folder)
+    return ModelFacts(folder, config.model_type, text.hidden_size, positions, heads, known, turning_point(text))
 
 
 def find_folder(model: Model) -> Path:

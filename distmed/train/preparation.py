@@ -142,6 +142,7 @@ def _open_model(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> tuple[Model
     """What is known of the model, and its tokenizer; the same as the newest checkpoint's where a run is resumed."""
     from distmed.model.builtin import TINY_LLAMA
     from distmed.model.families import FAMILIES
+    from distmed.model.fidelity import check_cases_apart
     from distmed.model.folder import check_model
     from distmed.model.load import load_tokenizer
     from distmed.stream.encode import tokenizer_hash
@@ -156,6 +157,7 @@ def _open_model(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> tuple[Model
             f"data.seq_len={recipe.data.seq_len}, but {facts.model_type} reads at most {facts.max_positions} tokens",
             f"set data.seq_len={facts.max_positions} or less",
         )
+    check_cases_apart(recipe, facts)
     sharers = recipe.cluster.sequence_parallel
     if sharers > 1 and facts.model_type not in FAMILIES:
         raise UserError(
