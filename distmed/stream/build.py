@@ -74,6 +74,12 @@ def build(
     data = recipe.data
     if recipe.task == "classify":
         _check_labeled(manifests)
+        # Not where a recipe is read: runs of earlier versions, which had both, can still be evaluated and exported.
+        if train and data.sampling == "balanced" and data.class_weights != "none":
+            raise UserError(
+                f"data.class_weights={data.class_weights} would weigh again what data.sampling=balanced draws evenly",
+                "set data.class_weights=none, or data.sampling=natural",
+            )
     if recipe.task == "classify" or (not train and 0 < len(label_index) <= MAX_LABELS):
         _check_labels(manifests, label_index, refuse=train or data.unknown_labels == "refuse")
     labels = sorted(label_index, key=label_index.__getitem__)

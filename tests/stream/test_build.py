@@ -182,6 +182,15 @@ def test_labels_that_training_never_had_are_counted_and_named(
     assert sum(step.cases for step in steps) == 53
 
 
+@pytest.mark.parametrize("weights", ["balanced", "effective"])
+def test_classes_are_not_evened_twice(recipe: RecipeMaker, plan_of: PlanMaker, weights: str) -> None:
+    twice = recipe(data={"sampling": "balanced", "class_weights": weights})
+    error = complaint(lambda: plan_of(twice))
+    assert error.message == f"data.class_weights={weights} would weigh again what data.sampling=balanced draws evenly"
+    plan_of(twice, train=False)
+    plan_of(recipe("generate", data={"sampling": "balanced", "class_weights": weights}))
+
+
 def test_what_a_generator_is_scored_over_is_held_against_training_too(
     recipe: RecipeMaker, plan_of: PlanMaker, tmp_path: Path
 ) -> None:
