@@ -68,7 +68,9 @@ def check_tied(folder: Path, files: list[Path], network: Any) -> None:
         with safe_open(file_of[name], framework="pt") as file:
             return file.get_tensor(name)
 
-    for tied, to in (network._tied_weights_keys or {}).items():
+    # Code that comes with a model may still list names alone, as transformers once did.
+    ties = network._tied_weights_keys if isinstance(network._tied_weights_keys, dict) else {}
+    for tied, to in ties.items():
         if tied in file_of and to in file_of and not torch.equal(read(tied), read(to)):
             raise UserError(
                 f"{folder}: its config.json ties {tied} to {to}, and its weights have both, which differ",

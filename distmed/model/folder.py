@@ -70,7 +70,7 @@ def check_model(model: Model, task: Literal["classify", "generate"], *, packing:
     check_kernel(model.attention, config.model_type)
     check_reads_one_way(folder, config)
     text = config.get_text_config()
-    if task == "generate" and model.init == "pretrained" and text.tie_word_embeddings:
+    if task == "generate" and model.init == "pretrained" and getattr(text, "tie_word_embeddings", False):
         check_tied(folder, weight_files(folder), _without_weights(config, model, task))
     if model.lora is not None:
         from distmed.model.lora import check_targets

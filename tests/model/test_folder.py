@@ -158,6 +158,22 @@ def test_packing_is_refused_where_it_was_not_tested(tiny_llama: Path, tmp_path: 
     assert check(folder, init="random", packing=False).model_type == "gpt2"
 
 
+def test_an_architecture_that_has_no_word_for_tying_is_taken(saved: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import LlamaConfig
+
+    folder = saved("llama")
+    own = LlamaConfig.get_text_config
+
+    def without_word(config: Any, *arguments: Any, **options: Any) -> Any:
+        text = own(config, *arguments, **options)
+        vars(text).pop("tie_word_embeddings", None)
+        return text
+
+    monkeypatch.setattr(LlamaConfig, "get_text_config", without_word)
+    monkeypatch.delattr(LlamaConfig, "tie_word_embeddings", raising=False)
+    assert check(folder, "generate").model_type == "llama"
+
+
 def test_a_tied_output_layer_that_is_stored_with_other_values_is_refused(saved: Make) -> None:
     folder = saved("llama", tie_word_embeddings=True)
     weights = load_file(folder / "model.safetensors")
