@@ -182,7 +182,7 @@ def _memory_of(pid: int) -> Iterator[tuple[int, int]]:
 
 def identifiers(out: Dated, notes: int = 390) -> None:
     """Recall and precision by type."""
-    from distmed.prepare.deidentify import with_names
+    from distmed.prepare.deidentify import names_of, with_names
     from distmed.prepare.recognizers import Analyzer
     from tests.prepare.gold import Scores
     from tests.prepare.notes import write_note
@@ -191,8 +191,7 @@ def identifiers(out: Dated, notes: int = 390) -> None:
     for seed in range(notes):
         gold = write_note(seed)
         spans = analyzer.spans(gold.text)
-        names = {gold.text[span.start : span.end] for span in spans if span.kind == "NAME"}
-        scores.add(gold, with_names(gold.text, spans, names))
+        scores.add(gold, with_names(gold.text, spans, names_of(gold.text, spans)))
     out.line(
         f"\n{notes} notes with gold spans (tests/prepare/notes.py). Recall: all letters and digits of a span were replaced."
     )

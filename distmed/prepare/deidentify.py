@@ -14,8 +14,9 @@ import regex
 
 from distmed.cases.case import Case
 from distmed.prepare.clean import texts_mapped
-from distmed.prepare.name_words import AMBIGUOUS
-from distmed.prepare.names import followed_by_eponym_noun, tokens_of
+from distmed.prepare.eponyms import is_eponym
+from distmed.prepare.name_words import ABBREVIATIONS, AMBIGUOUS
+from distmed.prepare.names import tokens_of
 from distmed.prepare.recognizers import Analyzer, Span
 from distmed.prepare.views import plain
 
@@ -32,6 +33,12 @@ _ACTS = re.compile(
     r"declined?s?|verbalize[sd]|tolerated|called|came|says|said|has been|will|is an?\b|"
     r"was (?:seen|admitted|discharged|found|brought|referred|born|told))"
 )
+_STRONG = 0.7
+"""The score from which a single word is surely a name."""
+
+_SHORT = 4
+"""Letters of a word that in capitals may be an abbreviation."""
+
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
@@ -47,7 +54,7 @@ class Deidentifier:
         untouched = {finding for finding in (*case.findings, *case.excluded) if _is_plain(finding)}
         untouched -= {case.text, *case.options, *(content for _, content in case.messages)}
         spans = self._analyzer.spans_of(text for text in texts if text not in untouched)
-        names = {text[span.start : span.end] for text in spans for span in spans[text] if span.kind == "NAME"}
+        names = {name for text in spans for name in names_of(text, spans[text])}
         surrogates = Surrogates()
         found: Counter[str] = Counter()
         replaced: dict[str, str] = {"": ""}
@@ -104,6 +111,14 @@ class Surrogates:
         return number
 
 
+def names_of(text: str, spans: list[Span]) -> set[str]:
+    """The names to look for in the whole case: not a single word that was but weakly taken for one."""
+    found = {text[span.start : span.end] for span in spans if span.kind == "NAME" and span.score >= _STRONG}
+    return found | {
+        name for span in spans if span.kind == "NAME" and len(tokens_of(name := text[span.start : span.end])) > 1
+    }
+
+
 def with_names(text: str, spans: list[Span], names: set[str]) -> list[Span]:
     """The spans, and every other place of the text where one of the names stands."""
     if not names:
@@ -111,17 +126,25 @@ def with_names(text: str, spans: list[Span], names: set[str]) -> list[Span]:
     read = plain(text).replace("\n", " ")
     names = {plain(name).replace("\n", " ") for name in names}
     words = {word for name in names for word in tokens_of(name)}
-    forms = {form for word in words for form in (word, word.upper(), word.capitalize())} | names
+    loud = {name for name in names if name.isupper() and name.lower() in ABBREVIATIONS}
+    forms = (names - loud).union(*map(_forms, words))
     pattern = regex.compile(r"(?<![\p{L}\d])(?:\L<forms>)(?![\p{L}\d])", forms=sorted(forms))
     every = list(spans)
     for match in pattern.finditer(read):
         start, end = match.span()
-        if any(span.start < end and start < span.end for span in spans) or followed_by_eponym_noun(text, end):
+        if any(span.start < end and start < span.end for span in spans) or is_eponym(text, start, end):
             continue
         if match[0].casefold() in AMBIGUOUS and _begins_sentence(text, start) and not _ACTS.match(text, end):
             continue
         every.append(Span(start, end, "NAME", 0.6))
     return sorted(every)
+
+
+def _forms(word: str) -> set[str]:
+    """How a word of a name may be written. In capitals a short one may be an abbreviation, as ALI, TIA and SAH are."""
+    if len(word) > _SHORT:
+        return {word, word.upper(), word.capitalize()}
+    return {word.capitalize()} if word.lower() in ABBREVIATIONS else {word, word.capitalize()}
 
 
 def _begins_sentence(text: str, at: int) -> bool:

@@ -1,28 +1,9 @@
-"""Words that decide about names: what follows an eponym, what is never a name, and common given names.
+"""Words that decide about names: what is never a name, what is one only within a sentence, and common given names.
 
 Plain data written for this project, for `names.py`.
 """
 
 from __future__ import annotations
-
-EPONYM_NOUNS = (
-    r"disease|syndrome|sign|signs|test|score|scale|criteria|classification|palsy|phenomenon|dystrophy|anomaly|"
-    r"malformation|"
-    r"lymphoma|sarcoma|tumou?r|carcinoma|ataxia|chorea|contracture|fracture|ulcer|esophagus|thyroiditis|"
-    r"ophthalmopathy|orbitopathy|"
-    r"dermatopathy|node|nodes|bodies|body|cells?|triad|tetralogy|maneuver|manoeuvre|procedure|operation|repair|"
-    r"reflex|pupil|ring|rings|"
-    r"spots?|lines?|stain|culture|catheter|tube|drain|stage|staging|grade|method|equation|formula|index|law|"
-    r"response|reaction|"
-    r"nephropathy|neuropathy|encephalopathy|cirrhosis|deformity|hernia|diverticulum|duct|gland|glands|canal|"
-    r"tubercle|tendon|"
-    r"position|respiration|breathing|murmur|pulse|block|wave|waves|loop|purpura|arteritis|vasculitis|granuloma|"
-    r"granulomatosis|"
-    r"psychosis|aphasia|area|law|plot|curve|oxybarbiturate|solution|lactate|fever|spotted fever|virus|bacillus|"
-    r"parkinsonism|patch|"
-    r"hearing|nodules?|abdomen|gangrene|paralysis|neuralgia|migraine|transformation|osteotomy|arthroplasty|gastrectomy|"
-    r"pouch|shunt|graft"
-)
 
 _NOT_NAMES = """
 a an and the or of for to in on at by with from as is was were are be been has have had this that these those he she
@@ -82,9 +63,25 @@ stroke seizure seizures palpitations headache headaches disease syndrome disorde
 pressures enzymes markers monitoring stress imaging scan scans study studies test tests testing workup
 antibiotics steroids insulin heparin fluids contrast tenderness spasm spasms cramps soreness fullness congestion
 accident overdose muscular cardiac abdominal rectal vaginal thoracic lumbar cervical pelvic cranial
+allergy allergies catheter catheters tube tubes drain drains culture cultures graft grafts precautions isolation
 """
 PHRASE_WORDS = frozenset(_PHRASE_WORDS.split())
 """In lower case. Words of complaints, tests and treatments, which headings and forms write with capitals as names are."""
+
+_NOT_ALONE = """
+present pending available same self self-pay deferred applicable aware notified see above below attached telephone telehealth
+psych peds ortho neuro cards onc rehab trauma hospitalist team covering rotating none unassigned assigned yes tbd consented
+said says told tells asked asks wants thinks thought saw sees gave gives came went here there out back just really still very
+gone knows knew felt feels made makes sent
+"""
+NOT_ALONE = frozenset(_NOT_ALONE.split())
+"""In lower case. What follows a label or a title in the place of a name, and is none."""
+
+_ABBREVIATIONS = """
+ali ana art ash cam das gad ham hus ida lam mac mai pan pat ros sah tam tia
+"""
+ABBREVIATIONS = frozenset(_ABBREVIATIONS.split())
+"""In lower case. Names that in capitals are also diseases, tests or drugs."""
 
 _AMBIGUOUS = """
 may will mark grant rose hope grace chase bill art drew price young brown green long short small little rich hand foot
@@ -113,5 +110,6 @@ GIVEN = (
     "Virginia|Victoria|Kelly|Lauren|Christina|Joan|Evelyn|Judith|Andrea|Hannah|Megan|Cheryl|Jacqueline|Martha|Madison|Teresa|Gloria|Sara|"
     "Janice|Ann|Anne|Kathryn|Abigail|Sophia|Frances|Jean|Alice|Judy|Isabella|Julia|Denise|Beverly|Amber|Theresa|Danielle|Marilyn|Brittany|"
     "Diana|Natalie|Charlotte|Marie|Kayla|Alexis|Lori|Rosa|Carmen|Ana|Fatima|Mohammed|Mohamed|Muhammad|Ahmed|Ali|Omar|Hassan|Ibrahim|Wei|"
-    "Priya|Raj|Anil|Sunita|Ravi|Yuki|Kenji|Hiroshi|Olga|Ivan|Dmitri|Svetlana|Hans|Klaus|Ingrid|Sven|Pierre|Jacques|Giovanni|Giulia|Sofia"
+    "Priya|Raj|Anil|Sunita|Ravi|Yuki|Kenji|Hiroshi|Olga|Ivan|Dmitri|Svetlana|Hans|Klaus|Ingrid|Sven|Pierre|Jacques|Giovanni|Giulia|Sofia|"
+    "Bob|Jim|Tom|Tim|Mike|Dave|Steve|Matt|Tony|Greg|Jeff|Chris|Liz|Kate|Katie|Lucy|Jane|Sally|Peggy|Debbie"
 )

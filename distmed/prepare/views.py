@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import regex
 
-from distmed.prepare.names import NAME_FIELD, PARTICLE, TITLE_BEFORE_NAME
+from distmed.prepare.name_patterns import NAME_FIELD, PARTICLE, TITLE_BEFORE_NAME
 
 NARROWEST = 40
 """A paragraph of shorter lines than this is taken for a list or a form, not for wrapped prose."""

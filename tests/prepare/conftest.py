@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import pytest
 
 from distmed.cases.case import Case
 from distmed.cli import main
+from distmed.prepare.deidentify import Deidentifier
 from distmed.prepare.manifest import Manifest
 from distmed.prepare.shards import read_cases_of
 from tests.train.door import Refusal, refusal_in
@@ -66,6 +68,20 @@ class PrepareDoor:
             main(words if "--num-workers" in words else [*words, "--num-workers", "1"])
         said, err = self.capfd.readouterr()
         return int(ended.value.code or 0), said, err
+
+
+@pytest.fixture(scope="session")
+def deidentifier() -> Deidentifier:
+    pytest.importorskip("presidio_analyzer", reason="the extra `privacy` is not installed")
+    return Deidentifier()
+
+
+def case(text: str, **more: object) -> Case:
+    return dataclasses.replace(Case(id="c", kind="diagnosis", group="g", text=text), **more)  # type: ignore[arg-type]
+
+
+def public(deidentifier: Deidentifier, text: str) -> str:
+    return deidentifier(case(text))[0].text
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import re
 from collections.abc import Callable
@@ -10,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from distmed.cases.case import Case
-from distmed.prepare.deidentify import Deidentifier, with_names
+from distmed.prepare.deidentify import Deidentifier, names_of, with_names
 from distmed.prepare.recognizers import BLOCK_CHARS, Analyzer
-from tests.prepare.conftest import PrepareDoor, note
+from tests.prepare.conftest import PrepareDoor, case, note, public
 from tests.prepare.gold import Scores
 from tests.prepare.notes import write_note
 
@@ -21,22 +19,8 @@ NOTES = 390
 
 
 @pytest.fixture(scope="module")
-def deidentifier() -> Deidentifier:
-    pytest.importorskip("presidio_analyzer", reason="the extra `privacy` is not installed")
-    return Deidentifier()
-
-
-@pytest.fixture(scope="module")
 def analyzer(deidentifier: Deidentifier) -> Analyzer:
     return deidentifier._analyzer
-
-
-def case(text: str, **more: object) -> Case:
-    return dataclasses.replace(Case(id="c", kind="diagnosis", group="g", text=text), **more)  # type: ignore[arg-type]
-
-
-def public(deidentifier: Deidentifier, text: str) -> str:
-    return deidentifier(case(text))[0].text
 
 
 @pytest.mark.slow
@@ -45,8 +29,7 @@ def test_recall_and_false_hits_on_notes_with_gold_spans(analyzer: Analyzer) -> N
     for seed in range(NOTES):
         gold = write_note(seed)
         spans = analyzer.spans(gold.text)
-        names = {gold.text[span.start : span.end] for span in spans if span.kind == "NAME"}
-        scores.add(gold, with_names(gold.text, spans, names))
+        scores.add(gold, with_names(gold.text, spans, names_of(gold.text, spans)))
     print(scores.table(), *scores.missed, sep="\n")
     assert set(scores.gold) == {
         "ACCOUNT", "ADDRESS", "AGE", "DATE", "DEVICE", "EMAIL", "FAX", "IP", "LICENSE", "MRN", "NAME", "PHONE", "PLAN",
