@@ -28,7 +28,9 @@ _NO_ADJECTIVE = (
     r"can|could|will|would|may|might|should|denies|reports|presents|shows|gives|needs|had|got|his|her|vital|several|serial|"
     r"initial|additional|medical|surgical|physical|clinical|total|final|\p{L}+ed)\b"
 )
-_ADJECTIVE = rf"(?!{_NO_ADJECTIVE})(?:\p{{Lu}}\p{{L}}*|\p{{Ll}}+(?:ar|al|ic|ous|oid|ive|ary|like|type|plus|form)|cell|eye|optic|s)"
+_ADJECTIVE = (
+    rf"(?!{_NO_ADJECTIVE})(?:\p{{Lu}}\p{{L}}*|\p{{Ll}}+(?:ar|al|ic|ous|oid|ive|ary|like|type|plus|form)|cell|eye|s)"
+)
 _EPONYM = regex.compile(
     rf"(?:['’]s|s['’]|['’]){_GAP}+(?i:{_DISCOVERED})\b|"
     rf"{_GAP}+(?:(?:{_ADJECTIVE}{_GAP}){{0,2}}?(?i:{_DISCOVERED})|(?i:{_ANYBODYS}))\b"

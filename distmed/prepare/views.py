@@ -1,14 +1,14 @@
-"""Views of a text for patterns that know plain spaces, plain hyphens and unbroken lines.
+"""Views of a text for patterns that know plain spaces, plain hyphens, unbroken lines and no markup.
 
 A text flows in; it flows out as it is, and once more as a person reads it if that differs: no-break and other spaces as
-plain ones, hyphens and dashes of all kinds as "-", the lines of a hard-wrapped paragraph joined. What is found in either
-counts.
+plain ones, hyphens and dashes of all kinds as "-", the lines of a hard-wrapped paragraph joined, tags, asterisks and the
+underscores of labels as blanks, a line break that an export wrote as "\\n" as one. What is found in either counts.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import regex
@@ -26,6 +26,13 @@ _PLAIN = str.maketrans(
         "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", " "
     )
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-")
+)
+_ESCAPED = regex.compile(r"\\([nrt])")
+_MARK = regex.compile(
+    r"(?P<break></?(?:br|p|tr|li|div|h\d)\b[^<>\n]{0,200}>)|(?P<inline></?(?:[abiu]|em|strong|span|font)\b[^<>\n]{0,200}>|&nbsp;)|"
+    r"(?P<tag></?[A-Za-z][^<>\n]{0,200}>)|"
+    r"\*{2,3}|(?<![\w*])\*(?=\p{L})|(?<=[\p{L}:])\*(?![\w*])|(?<!\w)__?(?=\p{L})|(?<=[\p{L}:])__?(?!\w)|"
+    r"(?<=\p{L})_(?=\p{L}\w{0,30}[\"']?[ ]?[:=])"
 )
 _ITEM = regex.compile(r"[ \t]*(?:[^\w\s\"'“‘(\[#+$]|\p{Lu}[\w /#&'-]{0,30}(?<![ ]\d{1,2})[:=|])")
 """How a line begins that goes on with nothing: a mark of a list, a label."""
@@ -48,28 +55,42 @@ class View(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """The text, of the same length, with plain spaces and hyphens only."""
-    return text.translate(_PLAIN)
+    """The text, of the same length, with plain spaces and hyphens only, and a line break or a blank for an escaped one."""
+    text = text.translate(_PLAIN)
+    return _ESCAPED.sub(lambda escape: "  " if escape[1] == "t" else " \n", text) if "\\" in text else text
 
 
 def views(text: str) -> Iterator[View]:
     """The text, and the text as it is read where that is another one."""
     yield View(text, range(len(text)))
-    read = plain(text)
+    unmarked = _unmarked(plain(text))
+    wraps = (
+        (start, end, "" if _HYPHEN.search(unmarked.text, max(0, start - 2), start) else " ")
+        for start, end in _wraps(unmarked.text)
+    )
+    read = _with(unmarked, wraps)
+    if read.text != text:
+        yield read
+
+
+def _unmarked(text: str) -> View:
+    """Without tags and other marks."""
+    return _with(
+        View(text, range(len(text))),
+        ((*mark.span(), "\n" if mark["break"] else "  " if mark["tag"] else " ") for mark in _MARK.finditer(text)),
+    )
+
+
+def _with(view: View, changes: Iterable[tuple[int, int, str]]) -> View:
+    """The view with other text from start to end of each change; what is put there stands at the start."""
     parts: list[str] = []
     places: list[int] = []
     at = 0
-    for start, end in _wraps(read):
-        parts.append(read[at:start])
-        places.extend(range(at, start))
-        if not _HYPHEN.search(read, max(0, start - 2), start):
-            parts.append(" ")
-            places.append(start)
+    for start, end, put in changes:
+        parts += [view.text[at:start], put]
+        places += [*view.places[at:start], *[view.places[start]] * len(put)]
         at = end
-    if parts:
-        yield View("".join([*parts, read[at:]]), [*places, *range(at, len(read))])
-    elif read != text:
-        yield View(read, range(len(text)))
+    return View("".join([*parts, view.text[at:]]), [*places, *view.places[at:]]) if parts else view
 
 
 def _wraps(text: str) -> Iterator[tuple[int, int]]:
