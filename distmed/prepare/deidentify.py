@@ -25,7 +25,7 @@ OLDEST = 89
 
 _OLD = "[AGE-90+]"
 _PLAIN = re.compile(
-    r"(?!.*(?:[Nn]inet|[Hh]undred)|January|February|September|October|November|December|Christmas|Thanksgiving|"
+    r"(?!.*(?:[Nn]inet|[Hh]undred|enarian)|January|February|September|October|November|December|Christmas|Thanksgiving|"
     r"Halloween|Easter)[A-Za-z]?[a-z ,;()/'?-]*"
 )
 _ACTS = re.compile(
