@@ -119,7 +119,7 @@ _IS_AN_AGE = (
 
 _DOCTOR = (
     r"(?:(?:primary care |referring |ordering |consulting |attending |admitting |treating |responsible )?"
-    r"(?:physician|provider|surgeon|clinician)|pcp|attending|anesthesiologist|radiologist|pathologist|cardiologist|oncologist|"
+    r"(?:physician|provider|surgeon)|pcp|attending|anesthesiologist|radiologist|pathologist|cardiologist|oncologist|"
     r"neurologist|resident|scribe|author)"
 )
 _SIGNED = (

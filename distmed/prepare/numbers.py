@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from distmed.prepare.patterns import SPACED, STRICT, VALUE, Patterns, labeled
 
+_NO_CODE = (
+    r"(?<!\b(?i:platelets?|plt|wbc|rbc|viral load|vl|copies|counts?|pmid|pubmed|snomed(?:[ -]?ct)?|loinc|rxnorm|rxcui|omim|"
+    r"umls|concept|clinvar)(?:[ ](?i:id|code|of|was|is))?[ \t]?[:=#(]?[ \t]?)"
+)
+"""Counts, and the numbers of articles and of terms."""
+
 SSN = Patterns(
     (
         (r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])", 0.92),
@@ -29,7 +35,7 @@ MRN = Patterns(
                 r"enrollment)(?=[ \t]*(?:id|no|num|#|identifier))|"
                 r"(?:record|chart|case|file)(?=[ \t]*(?:id|no\b|no\.|num|#|:))|PID|patient identifier|"
                 r"NHS(?= (?:no|number))",
-                SPACED,
+                rf"(?!(?i:COVID|SARS|MERS)-?(?:19|CoV)){SPACED}",
             ),
             0.95,
         ),
@@ -70,7 +76,11 @@ ACCOUNT = Patterns(
             ),
             0.85,
         ),
-        (r"(?<![\w.])ID[ \t]*[:#=][ \t]*\K" + VALUE, 0.8),
+        (
+            r"(?<![\w.])(?<!\b(?i:snomed(?:[ -]?ct)?|pubmed|omim|loinc|rxnorm|concept)[ ])ID[ \t]*+[:#=][ \t]*+\K"
+            + VALUE,
+            0.8,
+        ),
     )
 )
 LICENSE = Patterns(
@@ -119,7 +129,7 @@ DEVICE = Patterns(
 ID = Patterns(
     (
         (r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b", 0.9),
-        (r"(?<![\w.,/+-])\d{8,}(?![\w.,/%-]|[ \t]*(?:copies|IU|cells|CFU|units|/))", 0.55),
-        (r"(?<![\w/-])[A-Z]{1,3}-?\d{6,}(?![\w/-])", 0.55),
+        (rf"(?<![\w.,/+-]){_NO_CODE}\d{{8,}}(?![\w.,/%-]|[ \t]*(?:copies|IU|cells|CFU|units|/))", 0.55),
+        (r"(?<![\w/-])(?!PMC|NCT)[A-Z]{1,3}-?\d{6,}(?![\w/-])", 0.55),
     )
 )

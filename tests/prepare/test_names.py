@@ -79,6 +79,7 @@ def test_a_name_is_known_by_what_stands_beside_it(deidentifier: Deidentifier, te
         "From: Foley Catheter",
         "Attending: Present. Surgeon: None. PCP: Unassigned",
         "Hypotension, MD aware. Agitated, RN notified.",
+        "Provider: Okay.\nGuest_clinician: Hello, doctor.\nPatient: Sure.\nPhysician: Okay",
         "MR ANGIOGRAPHY was performed, MS CONTIN was started, MR BRAIN is a normal study.",
         "moderate mr. trace tr. dr. said so",
         "Lt ICA stenosis, Lt. MCA stroke",
