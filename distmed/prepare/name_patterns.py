@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 from distmed.prepare.name_words import GIVEN
 
 _CAP = (
-    r"(?:(?:O['’]|D['’]|Mc|Mac|Al-|El-)?\p{Lu}\p{Ll}+(?:[-'’]\p{L}\p{Ll}+)+|(?:O['’]|D['’]|Mc|Mac|Al-|"
+    r"(?:(?:O['’]|D['’]|Mc|Mac|Al-|El-)?\p{Lu}\p{Ll}+(?:[-'’]\p{L}\p{Ll}+){1,4}+|(?:O['’]|D['’]|Mc|Mac|Al-|"
     r"El-)\p{Lu}\p{Ll}+|"
     r"\p{Lu}\p{Ll}+\p{Lu}\p{Ll}+|\p{Lu}\p{Ll}+)(?!\p{L})"
 )
-_LOUD = r"(?:(?:O['’]|D['’]|Mc|Mac)?\p{Lu}{2,}(?:[-'’]\p{Lu}{2,})*)(?!\p{L})"
+_LOUD = r"(?:(?:O['’]|D['’]|Mc|Mac)?\p{Lu}{2,}(?:[-'’]\p{Lu}{2,}){0,4})(?!\p{L})"
 _INITIAL = r"\p{Lu}\b\.?"
 PARTICLE = r"(?:(?:van|von|de|del|della|der|den|di|da|la|le|bin|ibn|al|dos|du|ter|St\.?)[ ])"
 _SUFFIX = r"(?:,?[ ](?:Jr|Sr|II|III|IV)\b\.?)?"

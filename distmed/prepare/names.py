@@ -13,9 +13,7 @@ import regex
 from distmed.prepare.eponyms import followed_by_eponym_noun, is_eponym
 from distmed.prepare.name_patterns import FINDERS, LISTED
 from distmed.prepare.name_words import GIVEN, NOT_ALONE, NOT_NAMES, PHRASE_WORDS
-
-TIMEOUT_S = 60
-"""A text on which one pattern takes longer is refused: its identifiers would stay."""
+from distmed.prepare.patterns import TIMEOUT_S
 
 _COMPILED = tuple((regex.compile(pattern, regex.MULTILINE), score, asked) for pattern, score, asked in FINDERS)
 _LIST, _LISTED = map(regex.compile, LISTED)

@@ -9,6 +9,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+TIMEOUT_S = 60
+"""What one pattern may take for a block of text."""
+
+
+class TooSlowError(Exception):
+    """A pattern could not be sought to the end of a text: its identifiers would stay."""
+
 
 class Patterns(NamedTuple):
     """`found`: (regular expression, score); `context`: words that raise a score by 0.35 where they stand shortly before."""

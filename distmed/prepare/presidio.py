@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import regex
 from presidio_analyzer import (
     AnalyzerEngine,
     LocalRecognizer,
@@ -29,6 +30,7 @@ from presidio_analyzer.predefined_recognizers import (
 
 from distmed.prepare.identifiers import LANGUAGE, PATTERNS
 from distmed.prepare.names import find_names
+from distmed.prepare.patterns import TIMEOUT_S, TooSlowError
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -80,6 +82,10 @@ class NameRecognizer(LocalRecognizer):
         """Nothing to load."""
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: Any = None) -> list[RecognizerResult]:
+        try:
+            found = list(find_names(text))
+        except TimeoutError as error:
+            raise TooSlowError from error
         return [
             RecognizerResult(
                 entity_type="NAME",
@@ -91,8 +97,21 @@ class NameRecognizer(LocalRecognizer):
                     RecognizerResult.RECOGNIZER_IDENTIFIER_KEY: self.id,
                 },
             )
-            for start, end, score in find_names(text)
+            for start, end, score in found
         ]
+
+
+class _Sought:
+    """A compiled pattern that does not end in silence: Presidio skips one that raises a TimeoutError."""
+
+    def __init__(self, pattern: str, flags: int) -> None:
+        self._regex = regex.compile(pattern, flags)
+
+    def finditer(self, text: str, **_: Any) -> Iterator[Any]:
+        try:
+            yield from self._regex.finditer(text, timeout=TIMEOUT_S)
+        except TimeoutError as error:
+            raise TooSlowError from error
 
 
 def engine() -> AnalyzerEngine:
@@ -115,6 +134,10 @@ def engine() -> AnalyzerEngine:
         UsNpiRecognizer(supported_entity="LICENSE"),
         UsSsnRecognizer(supported_entity="SSN"),
     ]
+    for recognizer in recognizers:
+        for pattern in getattr(recognizer, "patterns", ()):
+            pattern.compiled_with_flags = recognizer.global_regex_flags
+            pattern.compiled_regex = _Sought(pattern.regex, recognizer.global_regex_flags)
     return AnalyzerEngine(
         registry=RecognizerRegistry(recognizers, supported_languages=[LANGUAGE]),
         nlp_engine=Words(),

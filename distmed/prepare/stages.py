@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from distmed.cases.case import Case
+from distmed.errors import UserError
 from distmed.prepare.clean import clean
 from distmed.prepare.decontaminate import Evaluation
 from distmed.prepare.deduplicate import content_hash, exact_hash, signatures
+from distmed.prepare.patterns import TIMEOUT_S, TooSlowError
 from distmed.prepare.read import Placed
 from distmed.prepare.settings import Settings
 from distmed.prepare.wording import folded_with_signs, hash_of, wording
@@ -55,11 +57,21 @@ class Stages:
                 continue
             public = case
             if self.deidentifier is not None:
-                public, found = self.deidentifier(case)
+                public, found = self._public(placed, case)
                 identifiers.update(found)
                 public = replace(public, id=placed.place)
             kept.append((replace(placed, case=case), public))
         return Batch(self._rows(kept), {"rows": len(batch), "dropped": dropped, "identifiers": identifiers})
+
+    def _public(self, placed: Placed, case: Case) -> tuple[Case, Counter[str]]:
+        assert self.deidentifier is not None
+        try:
+            return self.deidentifier(case)
+        except TooSlowError:
+            raise UserError(
+                f"{placed.place} could not be searched for identifiers to the end: a pattern took over {TIMEOUT_S} s",
+                "take the row out, or look in its text for a long run of blanks, single letters or marks",
+            ) from None
 
     def _rows(self, kept: list[tuple[Placed, Case]]) -> list[dict[str, Any]]:
         wordings = [wording(public) for _, public in kept]
