@@ -13,6 +13,12 @@ from distmed.cases.case import Sex
 
 _DURATION = re.compile(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T.*)?", re.IGNORECASE)
 _DAYS_PER_YEAR = 365.25
+_WRITTEN = re.compile(
+    r"(?P<bound>>=?|≥)?\s*(?P<number>\d{1,3}(?:\.\d+)?)\s*(?:\+|(?:or|and) (?:older|over|more))?\s*-?"
+    r"(?P<unit>y(?:ears?|rs?\.?)?|m(?:onths?|os?\.?)|w(?:eeks?|ks?\.?)|d(?:ays?)?)?[\s-]*(?:/?o(?:ld)?\.?)?\s*\+?",
+    re.IGNORECASE,
+)
+_PER_YEAR = {"y": 1.0, "m": 12.0, "w": _DAYS_PER_YEAR / 7, "d": _DAYS_PER_YEAR}
 
 # Onset terms of the Human Phenotype Ontology (below HP:0003674) -> the middle of the interval that defines them, in
 # years. "Adult onset" (16 years and later) is too wide for a middle to mean anything.
@@ -46,7 +52,8 @@ _BANDS = ((2, "0-1"), (12, "2-11"), (18, "12-17"), (40, "18-39"), (65, "40-64"))
 
 
 def age_in_years(value: Any) -> float | None:
-    """Years from a number, an ISO 8601 duration ("P5Y8M") or an onset term ("Juvenile onset"); else None."""
+    """Years from a number, also with a unit or a bound ("45 yo", "3 months", "90+", ">89"), an ISO 8601 duration ("P5Y8M") or
+    an onset term ("Juvenile onset"); else None. ">89" is 90."""
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -56,6 +63,10 @@ def age_in_years(value: Any) -> float | None:
     if duration and any(duration.groups()):
         years, months, weeks, days = (int(part or 0) for part in duration.groups())
         return years + months / 12 + (7 * weeks + days) / _DAYS_PER_YEAR
+    written = _WRITTEN.fullmatch(text)
+    if written:
+        counted = float(written["number"]) + (written["bound"] == ">")
+        return age_in_years(counted / _PER_YEAR[(written["unit"] or "y")[0].lower()])
     try:
         return age_in_years(float(text))
     except ValueError:
