@@ -49,12 +49,15 @@ def by_columns(columns: dict[str, str], *, answered: bool = True) -> Callable[[R
         def cell(role: str) -> Any:
             return row.get(columns[role]) if role in columns else None
 
-        text = text_of(cell("text"))
+        def words(role: str) -> str | None:
+            return text_of(cell(role), columns.get(role, ""))
+
+        text = words("text")
         if text is None and "messages" not in columns:
             raise RowError(f"has no text in column `{columns['text']}`", "fill it in, or take the row out")
         options = _options(cell("options"), columns.get("options", ""))
         messages = _messages(cell("messages"), columns["messages"], answered) if "messages" in columns else ()
-        label, answer = text_of(cell("label")), text_of(cell("answer"))
+        label, answer = words("label"), words("answer")
         if options:
             label = _letter(answer or label, options, columns.get("answer") or columns.get("label", ""))
         elif "answer" in columns and not messages:
@@ -62,17 +65,19 @@ def by_columns(columns: dict[str, str], *, answered: bool = True) -> Callable[[R
                 raise RowError(f"has no answer in column `{columns['answer']}`", "fill it in, or take the row out")
             messages = (("user", text or ""), ("assistant", answer or ""))
         return Case(
-            id=text_of(cell("id")) or "",
-            group=text_of(cell("group")) or "",
+            id=words("id") or "",
+            group=words("group") or "",
             kind="choice" if options else "dialogue" if messages else "diagnosis",
             text=text or _question(messages),
             sex=sex_of(cell("sex")),
             age_years=age_in_years(cell("age")),
             label=label,
-            label_name=label if options else text_of(cell("label_name")) or label,
+            label_name=label if options else words("label_name") or label,
             options=options,
             messages=messages,
-            subgroups={name: value for name, column in subgroups.items() if (value := text_of(row.get(column)))},
+            subgroups={
+                name: value for name, column in subgroups.items() if (value := text_of(row.get(column), column))
+            },
         )
 
     return to_case
@@ -85,7 +90,7 @@ def labeled(columns: dict[str, str]) -> bool:
 
 def parsed(value: Any) -> Any:
     """A list, also where a CSV holds it as JSON text."""
-    if isinstance(value, str):
+    if isinstance(value, str | bytes):
         try:
             return json.loads(value)
         except (ValueError, RecursionError):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from distmed.cases.case import Case
 from distmed.cases.demographics import subgroups
 from distmed.cases.formats import Format, format_of
-from distmed.cases.rows import Place, Row, RowError
+from distmed.cases.rows import Place, Row, RowError, columns_shown
 from distmed.cases.sources import placed_rows
 from distmed.cases.synthetic import builtin_patients
 from distmed.errors import UserError, one_of
@@ -105,9 +105,7 @@ def _in_range(group: str, bounds: tuple[float, float]) -> bool:
 def require(row: Row, columns: tuple[str, ...], place: Place) -> None:
     missing = [column for column in dict.fromkeys(columns) if column not in row]
     if missing:
-        # A CSV without a header line shows its first row here: cut, so that no vignette gets out.
-        there = [str(column)[:40] for column in row]
-        raise UserError(f"{place} lacks the column {one_of(missing)}", f"there are: {one_of(there, 40)}")
+        raise UserError(f"{place} lacks the column {one_of(missing)}", f"there are: {columns_shown(row, place.file)}")
 
 
 def matches(cell: Any, wanted: Any) -> bool:

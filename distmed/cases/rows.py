@@ -6,7 +6,13 @@ Sources attach a `Place` to each row, formats raise `RowError` about its content
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any, NamedTuple
+
+from distmed.errors import one_of
 
 Row = dict[str, Any]
 
@@ -27,6 +33,25 @@ class Place(NamedTuple):
         return f"{self.file}:{self.number}"
 
 
+_NAME = re.compile(r"[^\W\d][\w .#/()-]{0,39}")
+_HEADER_WORDS = re.compile(
+    r"(?:.*[\W_])?(?:text|notes?|labels?|id|mrn|name|age|sex|gender|date|dob|code|icd(?:9|10)?|patient|visit|case|diagnosis|answer|"
+    r"question|options|messages|group|site|history|report|summary|admission|encounter|subject|key)(?:[\W_].*)?"
+)
+
+
+def columns_shown(columns: Iterable[Any], file: str) -> str:
+    """The columns of a file as an error names them. A CSV without a header line has its first patient there: those are only
+    counted, unless all look like names of columns and one is a usual one."""
+    names = [str(column) for column in columns]
+    table = re.search(r"\.[ct]sv\b", file) is not None
+    if table and not (
+        all(map(_NAME.fullmatch, names)) and any(_HEADER_WORDS.fullmatch(name.lower()) for name in names)
+    ):
+        return f"{len(names)} columns; is there a header line?"
+    return one_of([name[:40] for name in names], 40)
+
+
 class RowError(Exception):
     """A row that its format cannot use: what is wrong, and how to mend it, without a word of its content."""
 
@@ -36,16 +61,30 @@ class RowError(Exception):
         self.how = how
 
 
-def text_of(value: Any) -> str | None:
-    """A cell as stripped text; None for an empty one and for NaN, so that an empty label counts as missing."""
+def text_of(value: Any, column: str = "") -> str | None:
+    """A cell as stripped text; None for an empty one and for NaN, so that an empty label counts as missing.
+
+    A number is the same text whatever type a table gave its column: 7, 7.0 and a decimal 7.00 are one patient. Raises
+    RowError for bytes that are no text, and for a list or an object.
+    """
+    where = f" in `{column}`" if column else ""
+    if isinstance(value, list | tuple | dict):
+        raise RowError(f"holds a list or an object{where} where one value is asked", "write one value a cell")
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            raise RowError(f"holds bytes{where} that are no UTF-8 text", "write the column as text") from None
     if value is None or value != value:
         return None
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        value = int(value)
     return str(value).strip() or None
 
 
 def written(row: Row, column: str) -> str:
     """The text of a cell that may not be empty. Raises RowError: a model would be asked about the word "None"."""
-    text = text_of(row[column])
+    text = text_of(row[column], column)
     if text is None:
         raise RowError(f"has nothing in `{column}`", "fill it in, or take the row out")
     return text

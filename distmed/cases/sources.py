@@ -16,8 +16,8 @@ from typing import Any
 
 from distmed.cases.files import Files, one_line, suffix
 from distmed.cases.formats import Format
-from distmed.cases.rows import Place, Row
-from distmed.errors import UserError, one_of
+from distmed.cases.rows import Place, Row, columns_shown
+from distmed.errors import UserError
 from distmed.recipe import Source
 
 _CELL_LIMIT = 1 << 26
@@ -97,7 +97,9 @@ def _header(cells: list[str], place: Place) -> list[str]:
     names = [cell.strip() for cell in cells]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"{place}: columns named twice: {one_of(twice)}", "give every column a name of its own")
+        raise UserError(
+            f"{place}: columns named twice: {columns_shown(twice, place.file)}", "give every column a name of its own"
+        )
     return names
 
 

@@ -93,7 +93,7 @@ class Reader:
             self.dropped["where"] += 1
             return None
         for column, rule in texts:
-            if text_of(row[column]) is None:
+            if _text(row, column, place) is None:
                 self.unclean[rule] += 1
                 return None
         case = _case(format, row, place)
@@ -177,8 +177,15 @@ def _case(format: Format, row: Row, place: Place) -> Case | None:
         ) from error
 
 
+def _text(row: Row, column: str, place: Place) -> str | None:
+    try:
+        return text_of(row[column], column)
+    except RowError as error:
+        raise UserError(f"{place} {error.what}", error.how) from None
+
+
 def _cell(row: Row, column: str, place: Place) -> str:
-    value = text_of(row[column])
+    value = _text(row, column, place)
     if value is None:
         raise UserError(f"{place} has nothing in `{column}`, by which to group", "fill it in, or take the row out")
     return value

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from distmed.cases.read import CaseReader, read_cases
+from distmed.cases.rows import text_of
 from distmed.errors import UserError
 from distmed.recipe import Source
 
@@ -101,6 +105,43 @@ def test_a_missing_column_is_named_with_those_there_are(table: str) -> None:
 def test_a_vignette_in_place_of_a_header_does_not_get_out_whole(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(f"{'A man of 58 with a long story ' * 5}and a secret,gout\nA second,flu\n")
     assert "lacks the column" in fault(str(tmp_path / "x.csv")).message
+
+
+@pytest.mark.parametrize(
+    ("first", "hint"),
+    [
+        ("Ada Okoro,1234567,gout", "there are: 3 columns; is there a header line?"),
+        ("Ada Okoro,Lagos,gout", "there are: 3 columns; is there a header line?"),
+        ("Patient ID,Chief Complaint,ICD-10", "there are: Patient ID, Chief Complaint, ICD-10"),
+    ],
+)
+def test_a_first_patient_in_place_of_a_header_is_not_shown(first: str, hint: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(f"{first}\nBob Smith,7654321,flu\n")
+    assert fault(str(tmp_path / "x.csv")).hint == hint
+
+
+def test_a_name_that_a_first_patient_has_twice_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("Ada Okoro,Ada Okoro,gout\n")
+    assert "Okoro" not in str(fault(str(tmp_path / "x.csv")))
+
+
+def test_a_number_is_one_text_whatever_type_its_column_has(tmp_path: Path) -> None:
+    values = [12345, 12345.0, Decimal("12345.00"), "12345", b"12345"]
+    assert {text_of(value) for value in values} == {"12345"}
+    assert [text_of(value) for value in (0.5, float("inf"), True)] == ["0.5", "inf", "True"]
+
+
+def test_bytes_are_read_as_text_and_a_list_is_no_text(tmp_path: Path) -> None:
+    def cases(text: Any, label: Any) -> str:
+        table = pa.Table.from_pylist([{"text": text, "label": label}])
+        pq.write_table(table, tmp_path / "x.parquet")
+        return str(tmp_path / "x.parquet")
+
+    case = next(read_cases(Source(source=cases(b"caf\xc3\xa9 secret", 1.0))))
+    assert (case.text, case.label) == ("café secret", "1")
+    for text in (["a secret"], {"a": "secret"}):
+        assert "row 1 holds a list or an object in `text`" in fault(cases(text, 1)).message
+    assert "row 1 holds bytes in `text` that are no UTF-8" in fault(cases(b"\xff secret", 1)).message
 
 
 @pytest.mark.parametrize("label", [None, "", "  "])

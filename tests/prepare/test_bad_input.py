@@ -165,7 +165,7 @@ def test_a_number_that_is_none_is_a_missing_cell(prepare: PrepareDoor, tmp_path:
     done = prepare(lines, PLAIN, out=tmp_path / "lines")
     assert done.report["dropped"] == {"clean": {"empty text": 1, "no label": 1}}
     pq.write_table(pa.table({"text": [note(1), note(2)], "label": [1.0, float("nan")]}), parquet)
-    assert [case.label for case in prepare(parquet, PLAIN, out=tmp_path / "parquet").cases()] == ["1.0"]
+    assert [case.label for case in prepare(parquet, PLAIN, out=tmp_path / "parquet").cases()] == ["1"]
     rows[4]["patient"] = float("nan")
     lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = refused(prepare, lines, PLAIN, "--group-by", "patient", out=tmp_path / "out")
