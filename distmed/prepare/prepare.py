@@ -57,8 +57,7 @@ def prepare(settings: Settings, out: Path, *, processes: int, watch: Watch) -> R
     check_sources(settings)
     parts = Parts(out / WORK, fingerprint)
     if parts.fresh:
-        for name in settings.splits:
-            (out / name / MANIFEST).unlink(missing_ok=True)
+        _clear(out)
     evaluation = _evaluation(settings, parts, watch)
     _read(settings, parts, evaluation, processes, watch)
     with watch.phase("comparing the cases"):
@@ -114,6 +113,15 @@ def _finished(settings: Settings, out: Path, fingerprint: str) -> Report | None:
     for name in settings.splits:
         Manifest.read(out / name).verify(checksums=False)
     return report
+
+
+def _clear(out: Path) -> None:
+    """Take away what an unfinished run with other settings wrote there: its splits may have other names, and raw texts."""
+    for folder in [out, *(path for path in out.iterdir() if path.is_dir() and path.name != WORK)]:
+        for left in [*folder.glob("[0-9]*.parquet"), folder / MANIFEST, folder / OVERLAPS]:
+            left.unlink(missing_ok=True)
+        if folder != out and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _evaluation(settings: Settings, parts: Parts, watch: Watch) -> Path | None:

@@ -17,6 +17,7 @@ from distmed.prepare import batches
 from distmed.prepare import prepare as preparing
 from distmed.prepare.manifest import Manifest
 from distmed.prepare.open import open_source
+from distmed.prepare.report import Report
 from distmed.prepare.stages import Batch, Stages
 from distmed.recipe import Source
 from tests.prepare.conftest import PrepareDoor, note, rows_of
@@ -148,6 +149,17 @@ def test_changed_settings_do_not_continue_what_was_interrupted(
         assert prepare._run(notes, PLAIN, out=tmp_path / "out")[0] == 130
     done = prepare(notes, PLAIN, "--no-deduplicate", out=tmp_path / "out")
     assert done.shards() == straight.shards()
+
+
+def test_what_an_unfinished_run_wrote_with_other_settings_goes(
+    prepare: PrepareDoor, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert prepare._run(notes, PLAIN, "--group-by", "patient", out=tmp_path / "out")[0] == 130
+    assert (tmp_path / "out" / "train" / "manifest.json").exists()
+    prepare(notes, PLAIN, "--group-by", "patient", "--split", "old=0.5,new=0.5", out=tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["new", "old", "report.json"]
 
 
 def test_train_opens_every_split_as_a_prepared_folder(prepare: PrepareDoor, notes: Path, tmp_path: Path) -> None:
