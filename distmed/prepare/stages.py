@@ -16,7 +16,7 @@ from typing import Any
 from distmed.cases.case import Case
 from distmed.errors import UserError
 from distmed.prepare.clean import clean
-from distmed.prepare.decontaminate import Evaluation
+from distmed.prepare.decontaminate import Evaluation, Overlap
 from distmed.prepare.deduplicate import content_hash, exact_hash, signatures
 from distmed.prepare.patterns import TIMEOUT_S, TooSlowError
 from distmed.prepare.read import Placed
@@ -63,6 +63,12 @@ class Stages:
             kept.append((replace(placed, case=case), public))
         return Batch(self._rows(kept), {"rows": len(batch), "dropped": dropped, "identifiers": identifiers})
 
+    def _overlap(self, case: Case, public: Case) -> Overlap | None:
+        """Of a case as it was read, or without identifiers: an evaluation set may have been prepared before."""
+        if self.evaluation is None:
+            return None
+        return self.evaluation.overlap(case) or (self.evaluation.overlap(public) if self.deidentifier else None)
+
     def _public(self, placed: Placed, case: Case) -> tuple[Case, Counter[str]]:
         assert self.deidentifier is not None
         try:
@@ -80,7 +86,7 @@ class Stages:
         rows = []
         for (placed, public), text, signature in zip(kept, texts, signed, strict=True):
             own = replace(public, id=placed.case.id)
-            overlap = self.evaluation.overlap(placed.case) if self.evaluation else None
+            overlap = self._overlap(placed.case, public)
             rows.append(
                 {
                     **public.to_row(),

@@ -134,6 +134,16 @@ def test_an_evaluation_set_of_another_format_and_a_prepared_one(
     assert [case.text for case in done.cases()] == [note(2)]
 
 
+def test_a_note_is_found_in_a_folder_in_which_its_identifiers_were_replaced(
+    deidentifier: object, prepare: PrepareDoor, table: Table, tmp_path: Path
+) -> None:
+    """Only what stands between the identifiers is the same: under 13 words and 64 characters each."""
+    text = "Mr. Okoro, MRN 1234567, came on 3/4/2021. " + ", ".join(f"on {n}/7/2021 fever" for n in range(1, 9))
+    exam = prepare(table([{"text": text, "label": "E"}], "exam.jsonl"), out=tmp_path / "exam").folder
+    source = table([{"text": t, "label": "D"} for t in (text, note(2))])
+    assert texts(prepare(source, "--without", exam, out=tmp_path / "out")) == [note(2)]
+
+
 def texts(done: Prepared) -> list[str]:
     return [case.text for case in done.cases()]
 
