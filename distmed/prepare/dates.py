@@ -169,7 +169,7 @@ AGE = Patterns(
         (
             r"(?i:\b(?:died|dead|deceased|expired|passed(?:[ ]away)?|lived|alive|well|living)[ ]"
             r"(?:\w+[ ]){0,2}?(?:at|to|until)[ ])"
-            rf"\K{_OLD}(?![\d./%-]|[ ](?:\p{{Lu}}|weeks?|days?|hours?|h\b|minutes?))",
+            rf"\K{_OLD}(?![\d./%-]|[ ](?:\p{{Lu}}|weeks?|days?|hours?|h\b|minutes?|kg|lbs?|percent|degrees|bpm|mg))",
             0.8,
         ),
         (r"(?i:\b(?:nona|super[- ]?cente|cente)(?:ge)?narians?\b)", 0.9),

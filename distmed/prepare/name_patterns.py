@@ -31,7 +31,7 @@ _TITLE = (
     r"(?:Mr|Mrs|Ms|Mx|Dr|Drs|Prof|Professor|Doctor|Miss|Mister|Madam|Rev|Reverend|Father|Sgt|Capt|Lt|Sir|"
     r"Señora?|Sra?|Herr|Frau|Mme|Mlle|Monsieur|Hon)"
 )
-_TITLE_OF_CAPITALS = r"(?:Mr|Mrs|Ms|Mx|Drs?|Prof|Professor|Doctor|Mister|Señora?|Herr|Frau|Mme|Mlle|Monsieur)"
+_TITLE_OF_CAPITALS = r"(?:Mr|Mrs|Ms|Mx|Drs?|Prof|Señora?|Herr|Frau|Mme|Mlle|Monsieur)"
 """Those that are no "Lt" (left) nor "Miss" before an abbreviation."""
 TITLE_BEFORE_NAME = r"(?:Mr|Mrs|Ms|Mx|Drs?|Prof)"
 """Titles behind which nothing but a name can follow."""
@@ -133,6 +133,10 @@ _ACTS = (
     r"(?i:presents?|presented|denie[sd]|report(?:s|ed)|state[sd]|complain(?:s|ed)|came|return(?:s|ed)|lives|agree[sd]))\b"
 )
 _REGURGITATION = r"(?<!\b(?:mild|moderate|severe|trace|trivial|no|significant|mod|chronic|acute)[ ]+)"
+_NO_DISEASE = (
+    r"(?!(?:COPD|CAD|GERD|NASH|OSA|ESRD|AIDS|AFIB|AKI|UTI|ADHD|TIA|AML|ALL|ALS|SLE|IDDM|NIDDM|ICH|SAH|PE|AAA|AVM|ASD)\b)"
+    r"(?=\p{Lu}*[AEIOUY])(?=\p{Lu}{3})"
+)
 
 
 class Finder(NamedTuple):
@@ -215,7 +219,8 @@ FINDERS = (
         "two",
     ),
     Finder(
-        rf"^[ \t]*+\K{_LOUD},[ ]?{_LOUD}(?:[ ]{_INITIAL})?(?=[ ,]+\d{{1,3}}[ ]?(?:[Yy]/?[Oo]?)?[ ,/]*[MF]\b)",
+        rf"^[ \t]*+\K{_NO_DISEASE}{_LOUD},[ ]?{_NO_DISEASE}{_LOUD}(?:[ ]{_INITIAL})?"
+        rf"(?=[ ,]+\d{{1,3}}[ ]?(?:[Yy]/?[Oo]?)?[ ,/]*[MF]\b)",
         0.85,
         "two",
     ),

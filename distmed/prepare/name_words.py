@@ -73,7 +73,7 @@ present pending available same self self-pay deferred applicable aware notified 
 psych peds ortho neuro cards onc rehab trauma hospitalist team covering rotating none unassigned assigned yes tbd consented
 said says told tells asked asks wants thinks thought saw sees gave gives came went here there out back just really still very
 gone knows knew felt feels made makes sent hello hi hey okay ok sure yeah yep nope oh ah um uh mm hmm wow great alright sorry
-right absolutely exactly perfect excellent fine bye welcome
+right absolutely exactly perfect excellent fine bye welcome elective emergent urgent born delivered relapse flare triage
 """
 NOT_ALONE = frozenset(_NOT_ALONE.split())
 """In lower case. What follows a label or a title in the place of a name, and is none."""

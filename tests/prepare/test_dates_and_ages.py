@@ -34,7 +34,7 @@ def test_an_age_over_89_goes_however_it_is_written(deidentifier: Deidentifier, t
         "sats in her 90s",
         "100-year-old scar, 95 year old house",
         "91 years ago, 90 years later",
-        "well at 95 weeks",
+        "well at 95 weeks, died at 94 kg",
         "Age/Sex: 42/F",
     ],
 )

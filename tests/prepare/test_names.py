@@ -82,6 +82,8 @@ def test_a_name_is_known_by_what_stands_beside_it(deidentifier: Deidentifier, te
         "Provider: Okay.\nGuest_clinician: Hello, doctor.\nPatient: Sure.\nPhysician: Okay",
         "MR ANGIOGRAPHY was performed, MS CONTIN was started, MR BRAIN is a normal study.",
         "moderate mr. trace tr. dr. said so",
+        "HTN, DM 45 F with cough\nCOPD, CAD 70 M",
+        "Surgeon: Elective. MS RELAPSE presents with weakness. Baby boy Born at term. Doctor CBC",
         "Lt ICA stenosis, Lt. MCA stroke",
         "Duchenne muscular dystrophy, Ann Arbor stage II, Charles Bonnet syndrome, Wolff-Parkinson-White syndrome.",
         "Charcot-Marie-Tooth disease, Rocky Mountain spotted fever, Henoch-Schonlein purpura, Lou Gehrig's disease.",
