@@ -32,7 +32,8 @@ _MARK = regex.compile(
     r"(?P<break></?(?:br|p|tr|li|div|h\d)\b[^<>\n]{0,200}>)|(?P<inline></?(?:[abiu]|em|strong|span|font)\b[^<>\n]{0,200}>|&nbsp;)|"
     r"(?P<tag></?[A-Za-z][^<>\n]{0,200}>)|"
     r"\*{2,3}|(?<![\w*])\*(?=\p{L})|(?<=[\p{L}:])\*(?![\w*])|(?<!\w)__?(?=\p{L})|(?<=[\p{L}:])__?(?!\w)|"
-    r"(?<=\p{L})_(?=(?:\p{L}{1,12}_)?(?i:names?|mrn|dob|ssn|id|phone|address|age)[\"']?[ ]?[:=])"
+    r"(?<=\p{L})_(?=(?:\p{L}{1,12}_)?(?i:names?|mrn|dob|ssn|id|phone|address|age)[\"']?[ ]?[:=])|"
+    r"(?<=\p{Ll})(?=(?:Name|MRN|Mrn|DOB|SSN)[\"']?[ ]?[:=])"
 )
 _ITEM = regex.compile(r"[ \t]*(?:[^\w\s\"'“‘(\[#+$]|\p{Lu}[\w /#&'-]{0,30}(?<![ ]\d{1,2})[:=|])")
 """How a line begins that goes on with nothing: a mark of a list, a label."""

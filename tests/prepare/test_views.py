@@ -80,6 +80,7 @@ def test_a_line_that_is_not_full_ends_a_name(deidentifier: Deidentifier, text: s
         ("PATIENT_NAME: CHIDI OKORO", "PATIENT_NAME: [NAME-1]"),
         ("patient_name=Chidi Okoro", "patient_name=[NAME-1]"),
         ('{"patient_name": "Chidi Okoro"}', '{"patient_name": "[NAME-1]"}'),
+        ('{"patientName": "Chidi Okoro", "drugName": "Aspirin"}', '{"patientName": "[NAME-1]", "drugName": "Aspirin"}'),
         (r"Seen by RN.\nDr. Okoro came.\nOkoro left.", r"Seen by RN.\nDr. [NAME-1] came.\n[NAME-1] left."),
         (r"Name:\tChidi Okoro\nCough", r"Name:\t[NAME-1]\nCough"),
     ],
