@@ -153,21 +153,25 @@ main(["train", *sys.argv[1:]])
 """
 
 
-def test_a_mistake_that_one_worker_meets_ends_the_others(start: Callable[..., Any], ray_address: str) -> None:
-    folder = start.folder  # type: ignore[attr-defined]
-    arguments = [*SMALL, "--name", "lonely", "--num-workers", "2", "cluster.stall_timeout_s=1"]
+def refused(start: Any, ray_address: str, script: str, name: str, *arguments: str) -> Refusal:
+    """What a run on two workers, which `script` has changed, ends with; no worker is left."""
     done = subprocess.run(
-        [sys.executable, "-c", LONELY, *arguments],
-        cwd=folder,
+        [sys.executable, "-c", script, *SMALL, "--name", name, "--num-workers", "2", *arguments],
+        cwd=start.folder,
         env={**os.environ, "RAY_ADDRESS": ray_address, "WANDB_MODE": "disabled"},
         capture_output=True,
         text=True,
         timeout=300,
     )
-    refusal = user_error(Run(folder / "runs" / "lonely"), done.returncode, done.stdout + done.stderr)
-    assert (refusal.message, refusal.hint) == ("one worker met it", "mend it")
+    refusal = user_error(Run(start.folder / "runs" / name), done.returncode, done.stdout + done.stderr)
     _, alive = psutil.wait_procs(training(psutil.Process()), timeout=120)
     assert alive == []
+    return refusal
+
+
+def test_a_mistake_that_one_worker_meets_ends_the_others(start: Callable[..., Any], ray_address: str) -> None:
+    refusal = refused(start, ray_address, LONELY, "lonely", "cluster.stall_timeout_s=1")
+    assert (refusal.message, refusal.hint) == ("one worker met it", "mend it")
 
 
 OUT_OF_MEMORY = """
@@ -194,20 +198,9 @@ main(["train", *sys.argv[1:]])
 def test_a_worker_out_of_memory_is_told_what_helps_and_not_started_again(
     start: Callable[..., Any], ray_address: str
 ) -> None:
-    folder = start.folder  # type: ignore[attr-defined]
-    done = subprocess.run(
-        [sys.executable, "-c", OUT_OF_MEMORY, *SMALL, "--name", "large", "--num-workers", "2"],
-        cwd=folder,
-        env={**os.environ, "RAY_ADDRESS": ray_address, "WANDB_MODE": "disabled"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    refusal = user_error(Run(folder / "runs" / "large"), done.returncode, done.stdout + done.stderr)
+    refusal = refused(start, ray_address, OUT_OF_MEMORY, "large")
     assert refusal.message.startswith("out of memory on ") and "rank 1: CUDA out of memory." in refusal.message
     assert "train.micro_batch" in refusal.hint and "distmed plan" in refusal.hint
-    _, alive = psutil.wait_procs(training(psutil.Process()), timeout=120)
-    assert alive == []
 
 
 def test_tracking_heeds_the_drivers_environment_in_a_cluster_that_has_another(small: Run) -> None:
