@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -21,15 +20,6 @@ from tests.evaluate.door import InProcess
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 * 2**20)
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture
 def scored(tiny, tmp_path, monkeypatch):
     """(opened model, 60 cases, what one scorer in this process says), in units of 8."""
@@ -41,7 +31,7 @@ def scored(tiny, tmp_path, monkeypatch):
         return opened, cases, here.score(cases, "scoring")
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("ray_address")
 def test_two_scorers_say_what_one_says(scored, tmp_path):
     opened, cases, table = scored
     with Pool(opened, tmp_path / "ray", workers=2, progress=Progress(io.StringIO())) as two:
@@ -52,7 +42,7 @@ def test_two_scorers_say_what_one_says(scored, tmp_path):
         assert ours == pytest.approx(theirs, abs=1e-6)
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("ray_address")
 def test_a_scorer_that_dies_is_replaced(scored, tmp_path):
     import ray
 
@@ -65,7 +55,7 @@ def test_a_scorer_that_dies_is_replaced(scored, tmp_path):
     assert again["prompt_hash"].equals(table["prompt_hash"])
 
 
-@pytest.mark.usefixtures("ray_here")
+@pytest.mark.usefixtures("ray_address")
 def test_what_a_scorer_finds_wrong_is_told_as_it_is(scored, tmp_path):
     opened, cases, _ = scored
     wrong = replace(opened, folder=tmp_path, hash="wrong")
