@@ -6,7 +6,6 @@ Signals end here (signals.py): the first asks the workers to finish their step a
 from __future__ import annotations
 
 import os
-import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -202,18 +201,12 @@ def _last_line(error: BaseException | None) -> str:
 
 
 def _follow(job: Job, logbook: Any, progress: Progress, signals: StopSignals, lock: RunLock) -> Watch:
-    """Have Ray train, in a thread of its own, so that this one is free for signals and for showing the news."""
+    """Have Ray train, with this thread free for signals and for showing the news, until the workers end or are given up."""
     import ray
 
-    from distmed.train import workers
+    from distmed.train.training import LOOK_EVERY_S, Training
 
     watch = Watch(job.recipe.cluster, logbook, progress)
-
-    def fit() -> None:
-        try:
-            workers.fit(job, logbook)
-        except Exception as error:
-            watch.error = error
 
     def ask_to_stop() -> None:
         logbook.ask_to_stop.remote()
@@ -228,14 +221,17 @@ def _follow(job: Job, logbook: Any, progress: Progress, signals: StopSignals, lo
     signals.call(ask_to_stop)
     try:
         while True:
-            thread = threading.Thread(target=fit, name="trainer", daemon=True)
-            thread.start()
-            while thread.is_alive() and not watch.overdue() and not (signals.asked and watch.waits):
-                thread.join(0.25)
-                if lock.lost:
-                    raise lock.taken()
-                take_news()
-                watch.look()
+            training = Training(job, logbook)
+            try:
+                while training.is_alive() and not watch.overdue() and not (signals.asked and watch.waits):
+                    training.wait(LOOK_EVERY_S)
+                    if lock.lost:
+                        raise lock.taken()
+                    take_news()
+                    watch.look()
+                watch.error = training.error
+            finally:
+                training.end()
             take_news()
             if watch.fatal or not watch.goes_on or signals.asked:
                 return watch

@@ -49,6 +49,14 @@ class Logbook:
         self.places: dict[int, Place] = {}
         self.troubled = -1
         self.written: Counter[int] = Counter()
+        self._controller: Any = None
+
+    def controller_is(self, controller: Any) -> None:
+        self._controller = controller
+
+    def controller(self) -> Any:
+        """Ray Train's controller of the workers there are, or were last; None until it says that it is there."""
+        return self._controller
 
     def worker_starts(self, place: Place) -> None:
         """A worker is there, before it loads anything."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from distmed.rundir import RunDir
@@ -27,9 +26,7 @@ RAY_TRAIN = {
 }
 
 
-def fit(
-    job: Job, logbook: Any, callbacks: Sequence[Any] = (), environment: Mapping[str, str] = MappingProxyType({})
-) -> Result:
+def fit(job: Job, logbook: Any, callbacks: Sequence[Any], environment: Mapping[str, str]) -> Result:
     """Run `worker.py` on every worker until it ends; raises Ray's TrainingFailedError when restarts are used up.
 
     `callbacks` are told by Ray Train's controller what it does; `environment` is that of the workers, too.

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from distmed.tune.search import Search
 
 LOOK_EVERY_S = 0.5
+# Ray Tune gives the workers of all trials back, some seconds each.
+LEAVE_S = 60.0
 RECORD = "search.jsonl"
 STOPPING = "stopping: running trials finish their step and save; Ctrl-C once more ends at once"
 # Ray Tune's own loggers, snapshots and checks; the record and the trials' run directories take their place.
@@ -173,9 +175,9 @@ def _watch(search: Search, display: Display, signals: StopSignals, lock: RunLock
     signals.call(lambda: search.close("the search was stopped"))
     told = False
     began = time.monotonic()
+    thread.start()
     try:
         with display:
-            thread.start()
             while thread.is_alive():
                 thread.join(LOOK_EVERY_S)
                 if lock.lost:
@@ -191,6 +193,8 @@ def _watch(search: Search, display: Display, signals: StopSignals, lock: RunLock
                     search.tell_running("abandon", search.closed)
                 display.show()
     finally:
+        search.left = True
+        thread.join(LEAVE_S)
         signals.call(None)
     return failed[0] if failed else None
 

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial as RayTrial
 
 
+class LeftError(Exception):
+    """The driver leaves the search; there is nobody to tell."""
+
+
 class Search:
     """State shared by the three adapters below. Called from Ray Tune's thread; the display only reads."""
 
@@ -41,6 +45,7 @@ class Search:
         self.seed = plan.recipe.train.seed if tune.seed is None else tune.seed
         self.workers = plan.recipe.cluster.most
         self.closed = ""
+        self.left = False
         self.refused: UserError | None = None
         self.proposals = Proposals(
             space, tune, seed=self.seed, mode=mode, trials=record.trials, parallel=plan.at_once > 1
@@ -221,6 +226,11 @@ class Tells(Callback):
 
     def __init__(self, search: Search) -> None:
         self.search = search
+
+    def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        if self.search.left:
+            # Ray Tune ends all trials then. Nothing of it is written: the record may be another driver's by now.
+            raise LeftError
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         self.search.started(trial.config["trial"])

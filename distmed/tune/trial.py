@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,12 +22,11 @@ from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.train.job import Job
 from distmed.train.logbook import Logbook
+from distmed.train.training import LOOK_EVERY_S, Training
 from distmed.tune.copying import copy_checkpoint
 from distmed.tune.space import Setting, Space
 
-LOOK_EVERY_S = 0.25
-ABORT_S = 10
-CONTROLLER_S = 120
+END_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -57,16 +55,6 @@ class Order:
 
 class TrialLogbook(Logbook):
     """The logbook of a trial, which the search finds by its name: it can end the trial from outside."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._controller: Any = None
-
-    def controller_is(self, controller: Any) -> None:
-        self._controller = controller
-
-    def controller(self) -> Any:
-        return self._controller
 
     def abandon(self, why: str) -> None:
         """Ends the trial as it is, without a checkpoint."""
@@ -109,8 +97,7 @@ class TrialRun:
         self.run = trial_folder(plan.run, order.trial, order.generation)
         self.logbook: Any = None
         self.job: Job | None = None
-        self.thread: threading.Thread | None = None
-        self.error: BaseException | None = None
+        self.training: Training | None = None
         self.events: list[dict[str, Any]] = []
 
     def next(self) -> dict[str, Any]:
@@ -123,13 +110,13 @@ class TrialRun:
 
     def _next(self) -> dict[str, Any]:
         try:
-            if self.thread is None:
+            if self.training is None:
                 self._begin()
         except UserError as error:
             return {**self._ended("failed", error.message), "hint": error.hint}
-        assert self.thread is not None
+        assert self.training is not None
         while True:
-            alive = self.thread.is_alive()
+            alive = self.training.is_alive()
             self.events += ray.get(self.logbook.news.remote())
             while self.events:
                 found = self._take(self.events.pop(0))
@@ -137,35 +124,23 @@ class TrialRun:
                     return found
             if not alive:
                 self.end()
-                raise RuntimeError(_last_line(self.error))
-            self.thread.join(LOOK_EVERY_S)
+                raise RuntimeError(_last_line(self.training.error))
+            self.training.wait(LOOK_EVERY_S)
 
     def end(self, summary: dict[str, Any] | None = None) -> None:
         """End the workers if there are any, and close the W&B run: without a summary as failed. May be called again."""
         if self.logbook is None:
             return
         logbook, self.logbook = self.logbook, None
-        if self.thread is not None:
-            _abort(self._controller(logbook))
-            self.thread.join(ABORT_S)
+        if self.training is not None:
+            self.training.end()
         ray.get(logbook.finish.remote(summary or {}))
         ray.kill(logbook)
-
-    def _controller(self, logbook: Any) -> Any:
-        """Ray Train's controller, None where it has ended; one that is about to start is waited for."""
-        deadline = time.monotonic() + CONTROLLER_S
-        while self.thread is not None and self.thread.is_alive() and time.monotonic() < deadline:
-            controller = ray.get(logbook.controller.remote())
-            if controller is not None:
-                return controller
-            time.sleep(LOOK_EVERY_S)
-        return None
 
     # ------------------------------------------------------------------ from start to end
 
     def _begin(self) -> None:
         from distmed.checkpoint import folder as folders
-        from distmed.train import workers
         from distmed.train.preparation import write_run_files
 
         self.run.path.mkdir(parents=True, exist_ok=True)
@@ -184,16 +159,7 @@ class TrialRun:
         write_run_files(job)
         if self.order.clone and not folders.names(job.checkpoints):
             copy_checkpoint(self.order.clone, job.checkpoints)
-        callbacks, logbook = [_tells_controller(self.logbook)], self.logbook
-
-        def fit() -> None:
-            try:
-                workers.fit(job, logbook, callbacks, {"DISTMED_TRIALS_AT_ONCE": str(self.plan.per_host)})
-            except Exception as error:
-                self.error = error
-
-        self.thread = threading.Thread(target=fit, name="trainer", daemon=True)
-        self.thread.start()
+        self.training = Training(job, self.logbook, {"DISTMED_TRIALS_AT_ONCE": str(self.plan.per_host)})
 
     def _make_job(self) -> Job:
         """Data, token counts and the built-in model are the search's, made by the first who needs them."""
@@ -225,7 +191,7 @@ class TrialRun:
             case "done":
                 if event["result"]["stopped"]:
                     return self._ended("waiting", "")
-                self.thread.join(ABORT_S) if self.thread else None
+                self.training.wait(END_S) if self.training else None
                 return self._ended("done", "", event["result"])
         return None
 
@@ -249,33 +215,9 @@ def _alone(lock: Path) -> Iterator[None]:
         os.umask(before)
 
 
-def _tells_controller(logbook: Any) -> Any:
-    """What makes Ray Train's controller known, which `fit` keeps to itself: without it nobody could end the workers."""
-    from ray.train.v2._internal.execution.callback import ControllerCallback
-
-    class TellsController(ControllerCallback):
-        def after_controller_start(self, train_run_context: Any) -> None:
-            logbook.controller_is.remote(ray.get_runtime_context().current_actor)
-
-    return TellsController()
-
-
-def _abort(controller: Any) -> None:
-    """Let Ray Train's controller end its workers and give their places back; kill it where it does not."""
-    if controller is None:
-        return
-    try:
-        ray.get(controller.abort.remote(), timeout=ABORT_S)
-    except ray.exceptions.RayActorError:
-        return
-    except ray.exceptions.GetTimeoutError:
-        pass
-    ray.kill(controller)
-
-
 def _free(name: str) -> None:
     """A logbook that a killed trial process left may still hold the name."""
-    deadline = time.monotonic() + ABORT_S
+    deadline = time.monotonic() + END_S
     while time.monotonic() < deadline:
         try:
             ray.kill(ray.get_actor(name))
