@@ -25,3 +25,9 @@ def one_of(items: list[str], limit: int = 12) -> str:
 def first_line(error: BaseException) -> str:
     """Of what the error says, or its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def last_line(error: BaseException | None, otherwise: str) -> str:
+    """Ray's errors carry the worker's traceback, whose end says what happened. `otherwise`: where the error says nothing."""
+    lines = str(error or "").strip().splitlines()
+    return lines[-1] if lines else otherwise

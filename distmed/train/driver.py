@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from distmed import session, shipped
 from distmed.chatter import Chatter
-from distmed.errors import UserError
+from distmed.errors import UserError, last_line
 from distmed.recipe import Recipe
 from distmed.refusals import refusal
 from distmed.rundir import RunDir
@@ -178,7 +178,8 @@ def _train(job: Job, progress: Progress, signals: StopSignals, lock: RunLock) ->
         refused = watch.error and refusal(watch.error, job.checkpoints)
         if refused:
             raise refused
-        progress.note(f"the run failed: {_last_line(watch.error)}; all output lies in {job.run.log}")
+        why = last_line(watch.error, "no step was trained")
+        progress.note(f"the run failed: {why}; all output lies in {job.run.log}")
         return FAILED
     summary = finish(
         job, watch.result, wall_s=time.perf_counter() - started, restarts=watch.restarts, progress=progress
@@ -192,12 +193,6 @@ def _train(job: Job, progress: Progress, signals: StopSignals, lock: RunLock) ->
 def _tracking_environment() -> dict[str, str]:
     """A cluster that was there before knows nothing of this shell's W&B settings."""
     return {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
-
-
-def _last_line(error: BaseException | None) -> str:
-    """Ray's errors carry the worker's traceback, whose end says what happened."""
-    lines = str(error or "").strip().splitlines()
-    return lines[-1] if lines else "no step was trained"
 
 
 def _follow(job: Job, logbook: Any, progress: Progress, signals: StopSignals, lock: RunLock) -> Watch:

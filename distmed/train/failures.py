@@ -16,6 +16,7 @@ import ray
 from ray.exceptions import RayActorError
 from ray.train import UserCallback
 
+from distmed.errors import last_line
 from distmed.train import stall
 from distmed.train.stall import Place
 
@@ -42,7 +43,7 @@ class Failures(UserCallback):
             answers = stall.on_hosts([place for place in unheard if place.node not in gone], stall.lives, LOOK_S)
             died = [place.rank for place in unheard if answers.get(place.rank) != stall.LIVES]
         lost = [node["NodeID"] for node in ray.nodes() if not node["Alive"]]
-        errors = {rank: _last_line(error) for rank, error in worker_exceptions.items()}
+        errors = {rank: last_line(error, type(error).__name__) for rank, error in worker_exceptions.items()}
         ray.get(self.logbook.workers_failed.remote(errors, died, [*gone, *lost]))
         if gone:
             wait_until_known(gone)
@@ -82,8 +83,3 @@ def show_hosts_to_policy() -> None:
 def _met(error: Exception) -> Exception:
     """What the poll of a worker met; Ray Train wraps it."""
     return getattr(error, "health_check_failure", error)
-
-
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__

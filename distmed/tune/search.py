@@ -14,7 +14,7 @@ from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from distmed.errors import UserError
+from distmed.errors import UserError, last_line
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.tune.copying import copy_checkpoint
@@ -256,6 +256,4 @@ class Tells(Callback):
 
 def _cause(trial: RayTrial) -> str:
     """The last line of what killed it."""
-    error = trial.get_error()
-    lines = str(error or "").strip().splitlines()
-    return lines[-1] if lines else "its process died"
+    return last_line(trial.get_error(), "its process died")

@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 
-from distmed.errors import UserError
+from distmed.errors import UserError, last_line
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.train.job import Job
@@ -124,7 +124,7 @@ class TrialRun:
                     return found
             if not alive:
                 self.end()
-                raise RuntimeError(_last_line(self.training.error))
+                raise RuntimeError(last_line(self.training.error, "the workers ended without a word"))
             self.training.wait(LOOK_EVERY_S)
 
     def end(self, summary: dict[str, Any] | None = None) -> None:
@@ -224,8 +224,3 @@ def _free(name: str) -> None:
         except ValueError:
             return
         time.sleep(0.1)
-
-
-def _last_line(error: BaseException | None) -> str:
-    lines = str(error or "").strip().splitlines()
-    return lines[-1] if lines else "the workers ended without a word"
