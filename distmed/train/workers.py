@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks import DatasetsCallback
+
 from distmed.rundir import RunDir
 from distmed.session import on_gpu
 
@@ -26,6 +29,16 @@ RAY_TRAIN = {
 }
 
 
+class Trainer(TorchTrainer):
+    """Ray's without its data sets, since cases come from our own stream: one process less at each start of the workers, and no
+    pass over all of them to hand out the settings of Ray Data.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
+        return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
+
+
 def fit(job: Job, logbook: Any, callbacks: Sequence[Any], environment: Mapping[str, str]) -> Result:
     """Run `worker.py` on every worker until it ends; raises Ray's TrainingFailedError when restarts are used up.
 
@@ -35,7 +48,6 @@ def fit(job: Job, logbook: Any, callbacks: Sequence[Any], environment: Mapping[s
     from ray.train.torch import TorchConfig
 
     from distmed.train.failures import Failures, show_hosts_to_policy
-    from distmed.train.trainer import Trainer
     from distmed.train.worker import run_worker
 
     for name, value in RAY_TRAIN.items():
