@@ -52,13 +52,13 @@ class Tracker:
         if mode != "disabled":
             self._guarded(lambda: self._start_wandb(recipe, run, mode))
 
-    def attempt_starts(self, step: int, attempt: int) -> int:
-        """Training goes on after `step`: later lines are cut. Returns how many logged steps will be repeated.
+    def attempt_starts(self, step: int, attempt: int) -> None:
+        """Training goes on after `step`: later lines are cut.
 
         W&B cannot forget; there the repeated steps carry a higher `attempt`.
         """
         self._attempt = attempt
-        return cut_back(self._metrics, step)
+        cut_back(self._metrics, step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of one optimizer step."""
@@ -149,12 +149,11 @@ def wandb_mode(configured: str) -> Mode:
     return MODES[wanted]
 
 
-def cut_back(metrics: Path, step: int) -> int:
-    """Keep the lines of metrics.jsonl up to `step`, and no half-written one; how many different steps were cut."""
+def cut_back(metrics: Path, step: int) -> None:
+    """Keep the lines of metrics.jsonl up to `step`, and no half-written one."""
     if not metrics.exists():
-        return 0
+        return
     kept: list[str] = []
-    cut: set[int] = set()
     for line in metrics.read_text(encoding="utf-8").splitlines():
         try:
             logged = int(json.loads(line)["step"])
@@ -162,15 +161,12 @@ def cut_back(metrics: Path, step: int) -> int:
             continue
         if logged <= step:
             kept.append(line + "\n")
-        else:
-            cut.add(logged)
     fresh = metrics.with_name(metrics.name + ".tmp")
     with fresh.open("w", encoding="utf-8") as file:
         file.writelines(kept)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(metrics)
-    return len(cut)
 
 
 def _init(recipe: Recipe, run: RunDir, mode: Mode) -> Run:

@@ -1,11 +1,10 @@
 """The report of a search: one HTML file without scripts and without anything from the network.
 
-The search, the ranking and the summary flow in; `report.html` flows out.
+The search and its summary flow in; `report.html` flows out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from distmed.tune.table import rows
 
 if TYPE_CHECKING:
     from distmed.tune.search import Search
-    from distmed.tune.selection import Rank
 
 
 def _shown(value: Any) -> str:
@@ -78,7 +76,7 @@ by trial {{ best.trials[0] }}{% if untuned %}; the recipe as it was: <b>{{ "%.4f
 )
 
 
-def write_report(search: Search, ranks: Sequence[Rank], summary: dict[str, Any]) -> Path:
+def write_report(search: Search, summary: dict[str, Any]) -> Path:
     """Write `report.html`; its path."""
     import matplotlib
 

@@ -115,7 +115,7 @@ def conclude(search: Search, job: Job, progress: Progress) -> None:
     search.prune(keep={winner.trials[0]})
     write_tables(search)
     run.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    report = write_report(search, ranks, summary)
+    report = write_report(search, summary)
     track(search, summary)
     _tell(search, ranks, summary, report, progress)
 

@@ -103,10 +103,10 @@ def test_numbers_that_json_lacks_are_null(tmp_path):
 def test_restart_cuts_what_will_be_repeated_and_numbers_the_attempt(tmp_path):
     run = RunDir(tmp_path / "demo")
     tracker = Tracker(recipe(), run)
-    assert tracker.attempt_starts(0, 1) == 0
+    tracker.attempt_starts(0, 1)
     for step in (10, 20, 30):
         tracker.log(step, {"train/loss": 1.0})
-    assert tracker.attempt_starts(10, 2) == 2
+    tracker.attempt_starts(10, 2)
     tracker.log(20, {"train/loss": 1.0})
     assert [(line["step"], line["attempt"]) for line in lines(run)] == [(10, 1), (20, 2)]
 
@@ -114,7 +114,7 @@ def test_restart_cuts_what_will_be_repeated_and_numbers_the_attempt(tmp_path):
 def test_half_written_line_is_cut(tmp_path):
     file = tmp_path / "metrics.jsonl"
     file.write_text('{"step": 1, "attempt": 1}\n{"step": 2, "att')
-    assert cut_back(file, 5) == 0
+    cut_back(file, 5)
     assert file.read_text() == '{"step": 1, "attempt": 1}\n'
     assert list(tmp_path.iterdir()) == [file]
 

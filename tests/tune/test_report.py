@@ -34,7 +34,7 @@ def searched(folder: Path, trials: int = 25, **tune: Any) -> Any:
     return SimpleNamespace(trials=in_order, mode="max", plan=plan, space=Space(recipe), seed=1, tune=recipe.tune)
 
 
-def summary(of: Any) -> tuple[Any, dict[str, Any]]:
+def summary(of: Any) -> dict[str, Any]:
     ranks = ranking(of.trials, mode="max", seeds=1)
     best = {"value": ranks[0].mean, "sd": None, "trials": ranks[0].trials, "setting": ranks[0].setting}
     test = {
@@ -45,7 +45,7 @@ def summary(of: Any) -> tuple[Any, dict[str, Any]]:
         "against_untuned": {"this": 0.6, "other": 0.55, "difference": {"value": 0.05, "low": 0.01, "high": 0.09}},
     }
     counts = {state: sum(trial.state == state for trial in of.trials) for state in ("done", "stopped", "failed")}
-    return ranks, {
+    return {
         "best": best,
         "untuned": {"value": 0.4},
         "trials": counts,
@@ -57,7 +57,7 @@ def summary(of: Any) -> tuple[Any, dict[str, Any]]:
 
 def test_the_report_shows_every_trial_and_asks_the_network_for_nothing(tmp_path: Path) -> None:
     of = searched(tmp_path)
-    page = write_report(of, *summary(of)).read_text()
+    page = write_report(of, summary(of)).read_text()
     assert page.count("<svg") == 6
     assert page.count('<tr class="done">') + page.count('<tr class="stopped">') == 25
     assert not re.findall(r'(?:src|href)="(?!#)', page.replace('xlink:href="#', ""))
@@ -69,7 +69,7 @@ def test_the_report_shows_every_trial_and_asks_the_network_for_nothing(tmp_path:
 @pytest.mark.skipif(find() is None, reason="no Chromium here")
 def test_the_report_fits_a_desk_and_a_phone(tmp_path: Path) -> None:
     of = searched(tmp_path)
-    path = write_report(of, *summary(of))
+    path = write_report(of, summary(of))
 
     async def look(tab: Page) -> Any:
         found = {}
@@ -92,7 +92,7 @@ def test_the_learning_rate_is_found_to_matter_most(tmp_path: Path) -> None:
 def test_too_few_trials_say_nothing_about_importance(tmp_path: Path) -> None:
     of = searched(tmp_path, trials=2)
     assert importance(of.space, of.trials, mode="max", seed=1) == {}
-    assert "Too few settings" in write_report(of, *summary(of)).read_text()
+    assert "Too few settings" in write_report(of, summary(of)).read_text()
 
 
 def test_both_tables_hold_a_row_a_trial(tmp_path: Path) -> None:
@@ -118,10 +118,11 @@ def test_choices_of_several_types_make_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ends", [{"low": None, "high": None}, {"low": 0.2, "high": 0.3}])
 def test_a_test_split_of_one_group_has_no_interval(tmp_path: Path, ends: dict[str, Any]) -> None:
     of = searched(tmp_path)
-    ranks, told = summary(of)
+    told = summary(of)
     told["test"][0]["winner"] = {"value": 0.25, **ends}
     told["test"][0]["against_untuned"] = {"other": 0.125, "difference": {"value": 0.125, **ends}}
-    page, said = write_report(of, ranks, told).read_text(), io.StringIO()
+    page, said = write_report(of, told).read_text(), io.StringIO()
+    ranks = ranking(of.trials, mode="max", seeds=1)
     _tell(of, ranks, told, tmp_path / "report.html", Progress(said, live=False))
     assert "+0.1250" in page and "test macro_f1 0.2500" in said.getvalue()
     shown = ends["low"] is not None
