@@ -28,6 +28,7 @@ METRICS = (
     "diag/auprc_macro",
     "diag/aurc",
 )
+SUBGROUP = "diag/top1/"
 LOWER_IS_BETTER = frozenset({"eval/loss", "diag/ece", "diag/brier", "diag/aurc"})
 NOT_A_CLASS = -1
 NOT_A_CLASS_NAME = "(no class of the model)"
@@ -95,7 +96,7 @@ def diagnosis_metrics(
     for name, value_N in subgroups.items():
         for value, member_N in _members(value_N).items():
             if member_N.sum() >= SMALLEST_SUBGROUP:
-                metrics[f"diag/top1/{name}={value}"] = float(correct_N[member_N].mean())
+                metrics[f"{SUBGROUP}{name}={value}"] = float(correct_N[member_N].mean())
     return metrics
 
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from distmed.model.folder import ModelFacts
     from distmed.prepare.manifest import Manifest
 
-SUBGROUP = "diag/top1/"
-
 
 def check_inputs(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
     """What can be told without a cluster and without reading more than the first case of each source."""
@@ -204,7 +202,7 @@ def _make_builtin(recipe: Recipe, run_dir: RunDir, train: list[Manifest]) -> Non
 
 def _check_metric(recipe: Recipe, labels: list[str] | None = None) -> None:
     """Whether an evaluation can give `checkpoint.best`; more is known once the labels are."""
-    from distmed.evaluate.metrics import METRICS
+    from distmed.evaluate.metrics import METRICS, SUBGROUP
 
     name = recipe.checkpoint.best
     diagnoses = bool(recipe.data.eval)

@@ -7,35 +7,31 @@ from typing import Any
 import yaml
 
 from distmed.errors import UserError, one_of
+from distmed.evaluate.metrics import LOWER_IS_BETTER, METRICS, SUBGROUP
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.tune.space import Space
 from distmed.tuning import Tune
 from distmed.values import differences
 
-HIGHER_IS_BETTER, LOWER_IS_BETTER = "max", "min"
 CHANGEABLE_AT_RESUME = ("trials", "time_s", "accelerator_hours", "concurrency", "retries")
 NEEDS_THE_MODEL = ("model", "data", "deepspeed", "train.precision")
 
 
 def metric_of(recipe: Recipe, tune: Tune) -> str:
     """What is sought; raises UserError where no evaluation gives it."""
-    from distmed.evaluate.metrics import METRICS
-
     if not recipe.data.eval:
         raise UserError("a search needs data.eval to choose by, the recipe has none", "add eval cases to the recipe")
     metric = tune.metric or recipe.checkpoint.best
     known = ["eval/loss", *METRICS]
-    if metric not in known and not metric.startswith("diag/top1/"):
+    if metric not in known and not metric.startswith(SUBGROUP):
         raise UserError(f"tune.metric: no evaluation gives {metric}", f"use one of {one_of(known, limit=20)}")
     return metric
 
 
 def mode_of(metric: str, tune: Tune) -> str:
     """Which end of the metric is better; raises UserError where the recipe has it the wrong way."""
-    from distmed.train.evaluation import LOWER_IS_BETTER as LOWER
-
-    right = LOWER_IS_BETTER if metric in LOWER else HIGHER_IS_BETTER
+    right = "min" if metric in LOWER_IS_BETTER else "max"
     if tune.mode not in (None, right):
         raise UserError(f"tune.mode={tune.mode}, but the better {metric} is the {right} one", "leave tune.mode out")
     return right

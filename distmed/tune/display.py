@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from distmed.tune.record import Trial
+from distmed.tune.record import Trial, as_loss
 
 if TYPE_CHECKING:
     from distmed.tune.search import Search
@@ -88,9 +88,9 @@ class Display:
     def _rows(self) -> list[Trial]:
         """Those that run, and the best of the others, as many as fit."""
         running = [trial for trial in self._search.trials if not trial.ended]
-        sign = 1 if self._search.mode == "min" else -1
+        mode = self._search.mode
         others = [trial for trial in self._search.trials if trial.ended]
-        others.sort(key=lambda trial: sign * best.value if (best := trial.best(self._search.mode)) else float("inf"))
+        others.sort(key=lambda trial: as_loss(best.value, mode) if (best := trial.best(mode)) else float("inf"))
         return sorted([*running, *others][:SHOWN_ROWS], key=lambda trial: trial.number)
 
     def _caption(self) -> str:

@@ -78,8 +78,7 @@ class Trial:
 
     def best(self, mode: str) -> Evaluation | None:
         """The best evaluation of its own; the earliest of equals."""
-        sign = 1 if mode == "min" else -1
-        return min(self.own_evaluations, key=lambda each: (sign * each.value, each.step), default=None)
+        return min(self.own_evaluations, key=lambda each: (as_loss(each.value, mode), each.step), default=None)
 
     def seconds_at(self, now: float) -> float:
         return self.seconds + (now - self.since if self.since is not None else 0.0)
@@ -184,6 +183,11 @@ class Record:
                 trial = self.trials[number]
                 _pause(trial, at)
                 trial.state, trial.cause = event["state"], event["cause"]
+
+
+def as_loss(value: float, mode: str) -> float:
+    """The value turned so that the least is the best."""
+    return value if mode == "min" else -value
 
 
 def _go_on(trial: Trial, at: float) -> None:

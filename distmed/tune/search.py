@@ -20,7 +20,7 @@ from distmed.rundir import RunDir
 from distmed.tune.copying import copy_checkpoint
 from distmed.tune.population import Population
 from distmed.tune.proposals import Proposals
-from distmed.tune.record import Record, Trial
+from distmed.tune.record import Record, Trial, as_loss
 from distmed.tune.space import Setting, Space
 from distmed.tune.stopping import stopping
 from distmed.tune.table import write_tables
@@ -132,9 +132,10 @@ class Search:
         """Trials whose weights may still be asked for: the recipe's own, and the best so far with its peers in seeds."""
         if self.tune.seeds > 1:
             return {trial.number for trial in self.trials if trial.repeat == 0 and trial.state != "failed"}
-        sign = 1 if self.mode == "min" else -1
-        values = {trial.number: best.value for trial in self.trials if (best := trial.best(self.mode))}
-        return {0, min(values, key=lambda number: (sign * values[number], number), default=0)}
+        losses = {
+            trial.number: as_loss(best.value, self.mode) for trial in self.trials if (best := trial.best(self.mode))
+        }
+        return {0, min(losses, key=lambda number: (losses[number], number), default=0)}
 
     def clone(self, number: int, source: int, setting: Setting) -> Order | None:
         """Let a trial go on as a copy of the source's newest evaluation with a whole checkpoint; None if there is none yet."""

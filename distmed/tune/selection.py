@@ -19,7 +19,7 @@ from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.tune.copying import link
 from distmed.tune.display import setting_text
-from distmed.tune.record import Evaluation, Trial
+from distmed.tune.record import Evaluation, Trial, as_loss
 from distmed.tune.space import Setting
 from distmed.tuning import Change
 
@@ -59,8 +59,7 @@ def ranking(trials: list[Trial], *, mode: str, seeds: int) -> list[Rank]:
         )
         for point, found in points.items()
     ]
-    sign = 1 if mode == "min" else -1
-    return sorted(ranks, key=lambda rank: (len(rank.trials) < seeds, sign * rank.mean, rank.point))
+    return sorted(ranks, key=lambda rank: (len(rank.trials) < seeds, as_loss(rank.mean, mode), rank.point))
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,7 @@ def _chosen(search: Search, number: int) -> Chosen | None:
     trial = search.record.trials[number]
     run, recipe = search.place(number)
     root = folders.checkpoint_root(recipe, run)
-    sign = 1 if search.mode == "min" else -1
-    for evaluation in sorted(trial.own_evaluations, key=lambda each: (sign * each.value, each.step)):
+    for evaluation in sorted(trial.own_evaluations, key=lambda each: (as_loss(each.value, search.mode), each.step)):
         checkpoint = folders.at_step(root, evaluation.step)
         if checkpoint is not None:
             return Chosen(trial, evaluation, run, recipe, checkpoint)
