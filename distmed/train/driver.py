@@ -108,12 +108,7 @@ def _prepare(
     signals.take()
     session.wait_for_room(recipe.cluster)
     check_hosts(checkpoint_root(recipe, run_dir), run_dir.path)
-    # Shards and token ids hold the text of patients: for the eyes of this user alone.
-    before = os.umask(0o077)
-    try:
-        job = make_job(recipe, run_dir, gpu=session.on_gpu(), resume=resume, progress=progress)
-    finally:
-        os.umask(before)
+    job = make_job(recipe, run_dir, gpu=session.on_gpu(), resume=resume, progress=progress)
     check_disk(job)
     return job
 

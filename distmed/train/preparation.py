@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,17 @@ def check_inputs(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
         check_data(source, recipe.task, run_dir.data)
 
 
+@contextmanager
+def _private() -> Iterator[None]:
+    """Shards and token ids hold the text of patients: what is written is for the eyes of this user alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@_private()
 def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progress: Progress) -> Job:
     """Read the cases, count their tokens, and say how many steps there will be. `check_inputs` comes first."""
     from distmed.model.builtin import TINY_LLAMA

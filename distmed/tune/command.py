@@ -101,12 +101,7 @@ def _prepare(
     fixed = recipe.model_copy(update={"cluster": cluster})
     plan = Plan(fixed, run_dir, metric, at_once, -(-at_once // hosts), _tracking_environment())
     own = trial_recipe(plan, space, Order(0, 0, 0, {}))
-    # Shards and token ids hold the text of patients: for the eyes of this user alone.
-    before = os.umask(0o077)
-    try:
-        job = make_job(own, run_dir, gpu=session.on_gpu(), resume=False, progress=progress)
-    finally:
-        os.umask(before)
+    job = make_job(own, run_dir, gpu=session.on_gpu(), resume=False, progress=progress)
     run_dir.recipe.write_text(recipe.to_yaml(), encoding="utf-8")
     first = min(1.0, job.eval_every / job.total_steps)
     search = Search(plan, space, tune, Record(run_dir / RECORD), mode=mode, first_progress=first)

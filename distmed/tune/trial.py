@@ -205,14 +205,10 @@ class TrialRun:
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """One trial of this host at a time; what it writes holds the text of patients, and is for this user's eyes alone."""
-    before = os.umask(0o077)
-    try:
-        with lock.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-    finally:
-        os.umask(before)
+    """One trial of this host at a time."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _free(name: str) -> None:
