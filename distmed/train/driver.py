@@ -139,18 +139,12 @@ def _foresee(job: Job, progress: Progress) -> None:
 
 def _train(job: Job, progress: Progress, signals: StopSignals, lock: RunLock) -> int:
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from distmed.checkpoint import folder as folders
     from distmed.train.finish import finish
-    from distmed.train.logbook import Logbook
+    from distmed.train.logbook import start_logbook
+    from distmed.train.tracking import wandb_environment
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    logbook: Any = (
-        ray.remote(Logbook)
-        .options(num_cpus=0, scheduling_strategy=here)
-        .remote(job.recipe, job.run.path, folders.next_attempt(job.checkpoints), _tracking_environment())
-    )
+    logbook = start_logbook(job.recipe, job.run, wandb_environment())
     progress.start(job.total_steps)
     started = time.perf_counter()
     try:
@@ -183,11 +177,6 @@ def _train(job: Job, progress: Progress, signals: StopSignals, lock: RunLock) ->
     for event in ray.get(logbook.news.remote()):
         watch.take(event)
     return INTERRUPTED if watch.result["stopped"] else DONE
-
-
-def _tracking_environment() -> dict[str, str]:
-    """A cluster that was there before knows nothing of this shell's W&B settings."""
-    return {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
 
 
 def _follow(job: Job, logbook: Any, progress: Progress, signals: StopSignals, lock: RunLock) -> Watch:

@@ -27,7 +27,7 @@ STOP_ASKED_EVERY_S = 0.2
 
 
 class Logbook:
-    """Plain Python; `ray.remote(Logbook)` makes the actor. Events are dicts with a `kind`.
+    """Plain Python; `start_logbook` makes the actor. Events are dicts with a `kind`.
 
     `environment`: the driver's variables that tracking heeds; as an argument, so that no key shows among the actors.
     """
@@ -211,6 +211,24 @@ class Logbook:
 
     def _tell(self, kind: str, **fields: Any) -> None:
         self.events.append({"kind": kind, **fields})
+
+
+def start_logbook(
+    recipe: Recipe,
+    run: RunDir,
+    environment: dict[str, str],
+    *,
+    kind: type[Logbook] = Logbook,
+    name: str | None = None,
+) -> Any:
+    """The actor, on this host; its attempts go on from those of the run's checkpoints."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    attempt = folders.next_attempt(folders.checkpoint_root(recipe, run))
+    actor: Any = ray.remote(kind).options(num_cpus=0, name=name, scheduling_strategy=here)
+    return actor.remote(recipe, run.path, attempt, environment)
 
 
 def _cause(places: dict[int, Place], errors: dict[int, str], died: list[int], lost: list[str]) -> str:

@@ -149,6 +149,11 @@ def wandb_mode(configured: str) -> Mode:
     return MODES[wanted]
 
 
+def wandb_environment() -> dict[str, str]:
+    """A cluster that was there before knows nothing of this shell's W&B settings."""
+    return {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
+
+
 def cut_back(metrics: Path, step: int) -> None:
     """Keep the lines of metrics.jsonl up to `step`, and no half-written one."""
     if not metrics.exists():

@@ -83,9 +83,9 @@ def _prepare(
 ) -> tuple[Search, Job]:
     """Read the data and count the tokens once, for all trials; the job is that of the recipe's own setting."""
     from distmed.checkpoint.folder import checkpoint_root
-    from distmed.train.driver import _tracking_environment
     from distmed.train.fit import check_hosts
     from distmed.train.preparation import make_job
+    from distmed.train.tracking import wandb_environment
     from distmed.tune.record import Record
     from distmed.tune.search import Search
     from distmed.tune.trial import Order, Plan, trial_recipe
@@ -99,7 +99,7 @@ def _prepare(
     # A trial has a fixed size: the most workers of a range.
     cluster = recipe.cluster.model_copy(update={"num_workers": recipe.cluster.most})
     fixed = recipe.model_copy(update={"cluster": cluster})
-    plan = Plan(fixed, run_dir, metric, at_once, -(-at_once // hosts), _tracking_environment())
+    plan = Plan(fixed, run_dir, metric, at_once, -(-at_once // hosts), wandb_environment())
     own = trial_recipe(plan, space, Order(0, 0, 0, {}))
     job = make_job(own, run_dir, gpu=session.on_gpu(), resume=False, progress=progress)
     run_dir.recipe.write_text(recipe.to_yaml(), encoding="utf-8")

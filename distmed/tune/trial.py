@@ -21,7 +21,7 @@ from distmed.errors import UserError, last_line
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.train.job import Job
-from distmed.train.logbook import Logbook
+from distmed.train.logbook import Logbook, start_logbook
 from distmed.train.training import LOOK_EVERY_S, Training
 from distmed.tune.copying import copy_checkpoint
 from distmed.tune.space import Setting, Space
@@ -144,17 +144,9 @@ class TrialRun:
         from distmed.train.preparation import write_run_files
 
         self.run.path.mkdir(parents=True, exist_ok=True)
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=False
-        )
-        root = folders.checkpoint_root(self.recipe, self.run)
         name = logbook_name(self.plan.run, self.order.trial)
         _free(name)
-        self.logbook = (
-            ray.remote(TrialLogbook)
-            .options(num_cpus=0, name=name, scheduling_strategy=here)
-            .remote(self.recipe, self.run.path, folders.next_attempt(root), self.plan.environment)
-        )
+        self.logbook = start_logbook(self.recipe, self.run, self.plan.environment, kind=TrialLogbook, name=name)
         self.job = job = self._make_job()
         write_run_files(job)
         if self.order.clone and not folders.names(job.checkpoints):
