@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from distmed.checkpoint import folder as folders
-from distmed.checkpoint.publish import export_checkpoint
 from distmed.errors import UserError
 from distmed.evaluate.floor import linear_floor, majority_floor
 from distmed.rundir import RunDir
-from distmed.train.card import write_card
 from distmed.train.job import Job
 from distmed.train.progress import Progress
-from distmed.train.publish import compare
+from distmed.train.publish import publish
 
 
 def finish(job: Job, result: dict[str, Any], *, wall_s: float, restarts: int, progress: Progress) -> dict[str, Any]:
@@ -48,9 +46,7 @@ def finish(job: Job, result: dict[str, Any], *, wall_s: float, restarts: int, pr
         progress.note(f"stopped after step {state['step']} with a checkpoint saved; go on with --resume")
         return summary
     with progress.phase("exporting the model"):
-        export_checkpoint(_checkpoint(job, state["best"], progress), job.run.model)
-        difference = compare(job.run, state["best"]["step"]) if state["best"] else None
-        write_card(job, summary)
+        difference = publish(job, _checkpoint(job, state["best"], progress), state["best"], state["evaluation"])
     if difference is not None:
         progress.note(f"exported model reloaded by transformers: logits within {difference:.1e} of the trained model's")
     floors: dict[str, dict[str, float]] = {}

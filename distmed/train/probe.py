@@ -1,14 +1,20 @@
-"""The probe: token ids and logits of a few eval cases, kept at the best evaluation, to hold an export against them."""
+"""The probe: token ids and logits of a few eval cases, kept at the best evaluation, to hold an export against them.
+
+A micro-batch of training flows in; the largest difference to what transformers alone makes of the exported folder flows out.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from distmed.rundir import RunDir
 
 if TYPE_CHECKING:
     from distmed.stream.batch import MicroBatch
@@ -16,6 +22,8 @@ if TYPE_CHECKING:
 CASES = 8
 # Logits over a large vocabulary are large; a few cases show as well whether the weights are the same.
 GENERATED_CASES = 2
+# What float32 and bf16 leave between two orders of the same sums, relative to the largest logit.
+TOLERANCE = {"float32": 1e-4, "bf16": 3e-2}
 
 
 def take(batch: MicroBatch, answer: Callable[[MicroBatch], Tensor]) -> dict[str, Any]:
@@ -53,3 +61,33 @@ def to_bytes(probe: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(probe, buffer)
     return buffer.getvalue()
+
+
+def compare(run: RunDir, step: int) -> float | None:
+    """The largest difference between logits probed in training at `step` and those of `model/` in transformers alone.
+
+    None if nothing was probed at that step. Raises RuntimeError if precision does not explain it.
+    """
+    if not run.probe.exists():
+        return None
+    probe: dict[str, Any] = torch.load(run.probe, weights_only=True)
+    if probe["step"] != step:
+        return None
+    logits = _plain_logits(run.model, probe)
+    difference = max((mine - plain).abs().max().item() for mine, plain in zip(probe["logits"], logits, strict=True))
+    largest = max(mine.abs().max().item() for mine in probe["logits"])
+    if not difference <= TOLERANCE[probe["dtype"]] * max(largest, 1.0):
+        raise RuntimeError(f"the exported model's logits differ from the trained model's by {difference:.3g}")
+    return difference
+
+
+@torch.no_grad()
+def _plain_logits(folder: Path, probe: dict[str, Any]) -> list[Tensor]:
+    import transformers
+
+    name = "AutoModelForSequenceClassification" if probe["task"] == "classify" else "AutoModelForCausalLM"
+    model = getattr(transformers, name).from_pretrained(str(folder)).eval()
+    logits = [model(input_ids=ids[None]).logits[0].float() for ids in probe["input_ids"]]
+    if probe["task"] == "classify":
+        return logits
+    return [logits_LV[at] for logits_LV, at in zip(logits, probe["positions"], strict=True)]

@@ -155,15 +155,10 @@ def _chosen(search: Search, number: int) -> Chosen | None:
 
 def _export(chosen: Chosen, job: Job, out: Path | None) -> None:
     """Into the trial's own `model/`, checked against the logits seen in training; `out` becomes the same folder by links."""
-    from distmed.checkpoint.publish import export_checkpoint
-    from distmed.train.card import write_card
-    from distmed.train.publish import compare
+    from distmed.train.publish import publish
 
-    export_checkpoint(chosen.checkpoint, chosen.run.model)
-    compare(chosen.run, chosen.evaluation.step)
-    best = {"step": chosen.evaluation.step, "value": chosen.evaluation.value}
-    of_trial = replace(job, recipe=chosen.recipe, run=chosen.run)
-    write_card(of_trial, {"best": best, "eval": chosen.evaluation.metrics})
+    of_trial, found = replace(job, recipe=chosen.recipe, run=chosen.run), chosen.evaluation
+    publish(of_trial, chosen.checkpoint, {"step": found.step, "value": found.value}, found.metrics)
     if out is not None:
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(chosen.run.model, out, copy_function=link)

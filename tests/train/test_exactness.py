@@ -140,7 +140,7 @@ def test_checkpoints_are_pruned_to_the_newest_and_the_best(straight: Run) -> Non
 
 def test_an_exported_model_gives_the_trained_models_logits(straight: Run) -> None:
     from distmed.rundir import RunDir
-    from distmed.train.publish import compare
+    from distmed.train.probe import compare
 
     difference = compare(RunDir(straight.path), straight.summary["best"]["step"])
     assert difference is not None and difference < 1e-3

@@ -12,7 +12,7 @@ from distmed.checkpoint.folder import newest_complete
 from distmed.checkpoint.marker import read_markers
 from distmed.checkpoint.storage import Storage
 from distmed.rundir import RunDir
-from distmed.train.publish import compare
+from distmed.train.probe import compare
 from tests.train.conftest import Run
 from tests.train.door import SMALL
 
