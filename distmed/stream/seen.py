@@ -215,6 +215,10 @@ def _file_of(place: str) -> str:
     return place.rpartition(":")[0]
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _epochs(run: RunDir) -> tuple[float, int]:
     """How many epochs its log tells of, and how many lines of it cannot be read: the last one of a run that was killed."""
     if not run.metrics.is_file():
@@ -243,10 +247,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for each in found.sightings:
         far = "" if each.source.startswith("data.eval") else f", {each.epochs:.2f} epochs trained"
         if each.torn:
-            far += f" or more ({each.torn} lines of {RunDir(each.run).metrics.name} cannot be read)"
-        print(f"{each.run}  {each.source}  {len(each.cases)} cases ({', '.join(each.cases)}){far}")
+            far += f" or more ({_count(each.torn, 'line')} of {RunDir(each.run).metrics.name} cannot be read)"
+        print(f"{each.run}  {each.source}  {_count(len(each.cases), 'case')} ({', '.join(each.cases)}){far}")
     unsearched = f", {len(found.unanswered)} could not be searched" if found.unanswered else ""
-    print(f"{len({each.run for each in found.sightings})} runs{unsearched}")
+    print(f"{_count(len({each.run for each in found.sightings}), 'run')}{unsearched}")
     for error in found.unanswered:
         print(f"not searched: {error.message}\n{error.hint}", file=sys.stderr)
     return 2 if found.unanswered else 0

@@ -67,7 +67,7 @@ def test_a_run_itself_is_searched_and_a_folder_without_runs_refused(
     write_shards(patients(4), tmp_path / "one", format="columns")
     folder = runs("a", tmp_path / "one")
     assert main([str(folder / "a"), "case-2"]) == 0
-    assert capfd.readouterr().out.splitlines() == ["a  data.train.0  1 cases (case-2), 1.50 epochs trained", "1 runs"]
+    assert capfd.readouterr().out.splitlines() == ["a  data.train.0  1 case (case-2), 1.50 epochs trained", "1 run"]
     for wrong, said in ((tmp_path / "nowhere", "no such folder"), (tmp_path / "one", "no run in")):
         assert main([str(wrong), "case-2"]) == 2
         told = capfd.readouterr()
@@ -103,8 +103,8 @@ def test_a_damaged_run_counts_as_not_searched_and_the_others_are_searched(
     assert main([str(folder), "case-2"]) == 2
     told = capfd.readouterr()
     assert told.out.splitlines() == [
-        "a  data.train.0  1 cases (case-2), 1.50 epochs trained or more (1 lines of metrics.jsonl cannot be read)",
-        "1 runs, 4 could not be searched",
+        "a  data.train.0  1 case (case-2), 1.50 epochs trained or more (1 line of metrics.jsonl cannot be read)",
+        "1 run, 4 could not be searched",
     ]
     assert [line.split()[2] for line in told.err.splitlines() if line.startswith("not searched: ")] == list("bcde")
 
@@ -141,7 +141,7 @@ def test_a_patient_is_found_where_prepare_took_the_identifiers_away(
         capfd.readouterr().out
     )
     assert main([str(folder), "visit-7", "--raw", str(raw)]) == 0
-    assert "1 cases" in capfd.readouterr().out
+    assert "  1 case (" in capfd.readouterr().out
     # A source that lost the patient since gives other places: it must not answer.
     raw.write_text("".join(raw.read_text().splitlines(keepends=True)[9:]))
     assert main([str(folder), "P2", "--raw", str(raw)]) == 2
