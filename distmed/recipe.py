@@ -58,7 +58,7 @@ class Model(Section):
     freeze: list[str] = Field([], description="Patterns of parameters that are not trained: `*embed*`, `*.layers.0.*`.")
     dropout: Fraction | None = Field(None, description="Overrides every dropout of the model; null keeps its own.")
     trust_remote_code: bool = Field(
-        False, description="Run Python code that comes with the model. Off: it can do anything."
+        False, description="Run Python code that comes with the model, which can do anything on this machine."
     )
 
 

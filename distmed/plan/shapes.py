@@ -194,7 +194,7 @@ def _build(config: PreTrainedConfig, recipe: Recipe, lora: Lora | None, dtype: t
 
 
 def _shortened(config: PreTrainedConfig, layers: int) -> PreTrainedConfig:
-    """The same with the first `layers` layers only, without dropout's masks where there is none."""
+    """The same with the first `layers` layers only."""
     config = copy.deepcopy(config)
     text = config.get_text_config()
     text.num_hidden_layers = layers

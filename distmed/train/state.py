@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Best:
-    """The best evaluation so far, at which step, and the logits of a few of its cases to compare an export with."""
+    """The best evaluation so far, and the step it was made at."""
 
     value: float
     step: int
