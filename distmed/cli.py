@@ -42,9 +42,9 @@ def train(
     num_workers: Annotated[int | None, typer.Option(help="World size; overrides cluster.num_workers.")] = None,
     name: Annotated[str | None, typer.Option(help="The run goes to runs/NAME; overrides name.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the newest complete checkpoint of the run.")
+        bool, typer.Option("--resume", help="Continue from the newest complete checkpoint of the run.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Start although the plan says that it does not fit.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start even if the plan says that it does not fit.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray, DeepSpeed and the workers print.")] = False,
 ) -> None:
     """Fine-tune a model. Without a recipe: with that of the run to resume, or else the built-in smoke run."""
@@ -68,14 +68,16 @@ def prepare(
     out: Annotated[Path, typer.Option(help="The folder to write; new or empty.")],
     format: Annotated[str, typer.Option(help="How a row becomes a case.")] = "columns",
     columns: Annotated[list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="For --format columns.")] = None,
-    where: Annotated[list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only such rows.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many cases of each source.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only rows with this value.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take at most this many cases of each source.")] = None,
     without: Annotated[
         list[str] | None, typer.Option(metavar="SOURCE", help="An evaluation set: what overlaps with it is dropped.")
     ] = None,
     without_format: Annotated[str | None, typer.Option(help="Format of the evaluation sets; else --format.")] = None,
     group_by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Split, and never within one of these.")
+        str | None, typer.Option(metavar="COLUMN", help="Split, and keep all rows of one value together.")
     ] = None,
     split: Annotated[
         str | None, typer.Option(metavar="NAME=SHARE,…", help="Default with --group-by: train=0.8,dev=0.1,test=0.1.")
@@ -83,12 +85,12 @@ def prepare(
     split_by_date: Annotated[
         str | None, typer.Option(metavar="COLUMN=DAY[,DAY]", help="Split by day: the later splits begin on these.")
     ] = None,
-    clean: Annotated[bool, typer.Option(help="Mend Unicode; drop what is empty or absurdly long.")] = True,
+    clean: Annotated[bool, typer.Option(help="Repair Unicode; drop empty and absurdly long texts.")] = True,
     deidentify: Annotated[bool, typer.Option(help="Replace names, dates, numbers … of patients.")] = True,
     deduplicate: Annotated[bool, typer.Option(help="Drop exact and near duplicates.")] = True,
     augment: Annotated[int, typer.Option(metavar="N", min=0, help="Bring rare labels to N training cases.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and the augmentation.")] = 1,
-    num_workers: Annotated[int | None, typer.Option(min=1, help="Processes; else one a core.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the augmentation.")] = 1,
+    num_workers: Annotated[int | None, typer.Option(min=1, help="Processes; else one per core.")] = None,
 ) -> None:
     """Clean, de-identify, deduplicate and split rows into shards that `train` reads."""
     from distmed.prepare.prepare import prepare as run
@@ -126,19 +128,23 @@ def evaluate(
     data: Annotated[str, typer.Option(help="The cases to measure on: a file, a folder, a URL, a hub id.")],
     out: Annotated[Path, typer.Option(help="The folder for metrics.json, predictions.parquet and report.html.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value …]", help="How cases are put, as choice.shots=5.")
+        list[str] | None, typer.Argument(metavar="[key=value …]", help="How cases are put, such as choice.shots=5.")
     ] = None,
     format: Annotated[str | None, typer.Option(help="How a row becomes a case, as in a recipe.")] = None,
     columns: Annotated[
-        list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="For raw tables of the format columns.")
+        list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="For raw tables in the format columns.")
     ] = None,
-    train: Annotated[str | None, typer.Option(help="Training cases: for the linear floor, and for examples.")] = None,
+    train: Annotated[
+        str | None, typer.Option(help="Training cases: for the linear floor, and for solved examples.")
+    ] = None,
     calibration: Annotated[
         str | None, typer.Option(help="Cases for temperature and thresholds; none of them in --data.")
     ] = None,
     against: Annotated[str | None, typer.Option(help="A second model, compared on the same cases.")] = None,
-    num_workers: Annotated[int, typer.Option(min=1, help="Scorers side by side, one a GPU.")] = 1,
-    map: Annotated[Path | None, typer.Option(help="A CSV from the data's labels to the model's: data,model.")] = None,
+    num_workers: Annotated[int, typer.Option(min=1, help="Scorers side by side, one per GPU.")] = 1,
+    map: Annotated[
+        Path | None, typer.Option(help="A CSV that maps the data's labels to the model's: data,model.")
+    ] = None,
     small_cells: Annotated[bool, typer.Option("--small-cells", help="Show cells of fewer than 5 patients.")] = False,
     with_text: Annotated[
         bool, typer.Option("--with-text", help="Put what the model reads of each case into predictions.parquet.")
@@ -174,12 +180,12 @@ def predict(
     out: Annotated[Path, typer.Option(help="The file to write: .parquet, .jsonl or .csv.")],
     format: Annotated[str | None, typer.Option(help="How a row becomes a case, as in a recipe.")] = None,
     columns: Annotated[
-        list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="For a table of the format columns: text, id …")
+        list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="For a table in the format columns: text, id …")
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="An evaluation's folder: its temperature and its threshold of abstention.")
+        Path | None, typer.Option(help="The folder of an evaluation, for its temperature and abstention threshold.")
     ] = None,
-    num_workers: Annotated[int, typer.Option(min=1, help="Scorers side by side, one a GPU.")] = 1,
+    num_workers: Annotated[int, typer.Option(min=1, help="Scorers side by side, one per GPU.")] = 1,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray and the scorers print.")] = False,
 ) -> None:
     """Diagnose cases: the likeliest diagnoses of each, how sure, and when to abstain."""
@@ -204,13 +210,14 @@ def plan(
         list[str], typer.Argument(metavar="RECIPE [key=value …]", help="A YAML file, then overrides.")
     ],
     gpus: Annotated[
-        str | None, typer.Option(metavar="COUNTxNAME", help="Of each host, as 8xH100-80; else CPUs as here.")
+        str | None,
+        typer.Option(metavar="COUNTxNAME", help="GPUs of each host, as 8xH100-80; else CPUs like this machine's."),
     ] = None,
-    nodes: Annotated[int, typer.Option(help="Hosts.")] = 1,
-    price: Annotated[float | None, typer.Option(help="Of one device for an hour.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
+    nodes: Annotated[int, typer.Option(help="Number of hosts.")] = 1,
+    price: Annotated[float | None, typer.Option(help="Price of one device per hour.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Tell before a launch whether it fits, how long it takes, what it costs, and what would help."""
+    """Say before a launch whether it fits, how long it takes, what it costs, and what would help."""
     import json
 
     from distmed.plan.show import show
@@ -228,7 +235,7 @@ def tune(
     num_trials: Annotated[int | None, typer.Option(min=1, help="Settings to try; overrides tune.trials.")] = None,
     num_workers: Annotated[int | None, typer.Option(min=1, help="Workers of each trial.")] = None,
     name: Annotated[str | None, typer.Option(help="The search goes to runs/NAME; overrides name.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a search; nothing finished runs again.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a search; no finished trial runs again.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray, DeepSpeed and the workers print.")] = False,
 ) -> None:
     """Search for a better recipe. Writes best.yaml, which `train` takes as it is."""
@@ -242,7 +249,7 @@ def tune(
 
 @app.command()
 def doctor(
-    storage: Annotated[str | None, typer.Argument(help="Where checkpoints shall lie; else where runs go.")] = None,
+    storage: Annotated[str | None, typer.Argument(help="Where checkpoints will lie; else where runs go.")] = None,
 ) -> None:
     """What this machine, or the cluster at RAY_ADDRESS, can do, and what is wrong with it."""
     from distmed.cluster.doctor import examine
@@ -258,9 +265,13 @@ def doctor(
 def export(
     checkpoint: Annotated[str, typer.Argument(help="A checkpoint of a run (a folder or URL), or the run itself.")],
     out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],
-    dtype: Annotated[str | None, typer.Option(metavar="float32|bf16|fp16", help="Else that of training.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="float32|bf16|fp16", help="Type of the weights; else that of training.")
+    ] = None,
     adapters: Annotated[bool, typer.Option("--adapters", help="LoRA adapters alone, for peft, not merged.")] = False,
-    max_shard_gb: Annotated[float, typer.Option(min=0.001, help="Largest file, and so the memory it takes.")] = 5,
+    max_shard_gb: Annotated[
+        float, typer.Option(min=0.001, help="Largest file, and so the memory that an export takes.")
+    ] = 5,
 ) -> None:
     """Write a Hugging Face folder from a sharded checkpoint."""
     from distmed.checkpoint.publish import export_checkpoint, find_checkpoint, known_dtype, run_of

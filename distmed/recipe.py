@@ -105,7 +105,7 @@ class Data(Section):
     )
     token_cache: Literal["auto", "ids", "counts"] = Field(
         "auto",
-        description="Keep token ids on the disk, or only their number and tokenise as rows come; auto: ids in half the room.",
+        description="Keep token ids on disk, or their counts alone and tokenize again; auto: ids, if half the free disk will do.",
     )
     long_cases: Literal["refuse", "drop", "cut"] = Field(
         "refuse",
@@ -120,7 +120,7 @@ class Data(Section):
     drop_findings: Fraction = Field(
         0.0, description="Chance that a finding is left out in training, keyed by case and epoch."
     )
-    shuffle_findings: bool = Field(False, description="Order of findings in training, keyed by case and epoch.")
+    shuffle_findings: bool = Field(False, description="Shuffle the findings in training, keyed by case and epoch.")
     excluded_findings: bool = Field(
         True, description="Whether the text tells the findings that were looked for and not found."
     )
@@ -141,7 +141,7 @@ class Profile(Section):
 class Train(Section):
     epochs: Positive = Field(3, description="Passes over the data.")
     max_steps: PositiveInt | None = Field(
-        None, description="Stop after so many optimizer steps, whatever `epochs` says."
+        None, description="Stop after this many optimizer steps, whatever `epochs` says."
     )
     global_batch: PositiveInt = Field(32, description="Sequences of one optimizer step, over all workers.")
     micro_batch: PositiveInt = Field(
@@ -195,7 +195,7 @@ class Checkpoint(Section):
 
 class Tracking(Section):
     wandb: Literal["auto", "online", "offline", "disabled"] = Field(
-        "auto", description="auto: online with a key, else offline. WANDB_MODE goes first."
+        "auto", description="auto: online with a key, else offline. WANDB_MODE takes precedence."
     )
     project: str = Field("distmed", description="W&B project.")
     group: str | None = Field(None, description="W&B group.")
@@ -218,21 +218,22 @@ def _plain(value: int | tuple[int, int]) -> int | list[int]:
 
 class Cluster(Section):
     num_workers: Annotated[int | tuple[int, int], PlainValidator(_workers), PlainSerializer(_plain)] = Field(
-        1, description="World size: one worker a GPU, or CPU processes. [2, 8]: as many as there are, from 2 to 8."
+        1,
+        description="World size: one worker per GPU, or CPU processes. [2, 8]: as many as there is room for, from 2 to 8.",
     )
     sequence_parallel: PositiveInt = Field(
         1, description="Workers that share the tokens of each sequence (Ulysses, arXiv:2309.14509); for generate."
     )
-    max_failures: Annotated[int, Field(ge=-1)] = Field(3, description="Restarts after a lost worker; -1: without end.")
+    max_failures: Annotated[int, Field(ge=-1)] = Field(3, description="Restarts after a lost worker; -1: no limit.")
     max_preemptions: Annotated[int, Field(ge=-1)] = Field(
-        -1, description="Restarts after a host was taken away with notice; -1: without end."
+        -1, description="Restarts after a host was taken away with notice; -1: no limit."
     )
     wait_s: NonNegative = Field(0, description="How long to wait for the workers' resources.")
     collective_timeout_s: Positive = Field(
         600,
         description="A collective that takes longer ends the attempt; below stall_timeout_s, to be told which it was.",
     )
-    stall_timeout_s: Positive = Field(900, description="No step for so long ends the attempt.")
+    stall_timeout_s: Positive = Field(900, description="The attempt ends when there was no step for this long.")
 
     @property
     def least(self) -> int:
@@ -245,7 +246,7 @@ class Cluster(Section):
 
 class Choice(Section):
     chat: Literal["auto", "always", "never"] = Field(
-        "auto", description="As a chat; auto: if the model has a template."
+        "auto", description="Ask as a chat; auto: if the model has a chat template."
     )
     letter_prompt: str | None = Field(None, description="Jinja over `question` and `options`; null: built in.")
     text_prompt: str | None = Field(None, description="The same for scoring options by their text; null: built in.")
@@ -263,12 +264,12 @@ class Recipe(Section):
     data: Data
     train: Train = Train()
     optimizer: Optimizer = Optimizer()
-    deepspeed: str = Field("zero3", description="A name in ds_configs/, or the path of one's own JSON.")
+    deepspeed: str = Field("zero3", description="A name in ds_configs/, or the path of your own JSON.")
     checkpoint: Checkpoint = Checkpoint()
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
     choice: Choice = Choice()
-    changes: list[Change] = Field([], description="Optimizer keys with another value from some step on, as pbt found.")
+    changes: list[Change] = Field([], description="Changes of settings in the middle of the run, as pbt found them.")
     tune: Tune | None = Field(None, description="What `distmed tune` searches; the other verbs leave it alone.")
 
     @model_validator(mode="after")
