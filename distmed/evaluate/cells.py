@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distmed.evaluate.figure import is_few, untold
+from distmed.evaluate.figure import is_few, is_figure, untold
 
 COUNTS = {
     "out_of_set": ("cases", "unlabelled"),
@@ -29,7 +29,7 @@ def without_small_cells(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """
 
     def is_total(name: str, value: Any) -> bool:
-        return name in ("about", "integrity") or (_is_figure(value) and value["n"] == metrics["top1"]["n"])
+        return name in ("about", "integrity") or (is_figure(value) and value["n"] == metrics["top1"]["n"])
 
     return {name: value if is_total(name, value) else _told(name, value) for name, value in metrics.items()}
 
@@ -39,7 +39,7 @@ def _told(name: str | int, value: Any) -> Any:
         return [_told(name, inner) for inner in value]
     if not isinstance(value, Mapping):
         return value
-    if _is_figure(value):
+    if is_figure(value):
         return untold() if value["n"] is not None and is_few(value["n"]) else value
     if name == "figures":  # of a comparison, over all cases in set
         return value
@@ -67,7 +67,3 @@ def _order_told(bias: Mapping[str, Any], questions: int) -> dict[str, Any] | Non
         for row in bias["accuracy_by_place"]
     ]
     return {**bias, "accuracy_by_place": places}
-
-
-def _is_figure(value: Any) -> bool:
-    return isinstance(value, Mapping) and {"value", "n", "method"} <= set(value)

@@ -33,6 +33,11 @@ def is_few(cases: int) -> bool:
     return 0 < cases < SMALLEST_CELL
 
 
+def is_figure(value: Any) -> bool:
+    """Whether this part of metrics.json is one."""
+    return isinstance(value, Mapping) and {"value", "n", "method"} <= set(value)
+
+
 def undefined(why: str, n: int = 0, **more: Any) -> Figure:
     """A figure that these cases cannot give, and why: never 0, which would read as a result."""
     return {"value": None, "low": None, "high": None, "n": int(n), "method": "", "why": why, **more}

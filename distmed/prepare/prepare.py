@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ from distmed.prepare.report import OVERLAPS, Report
 from distmed.prepare.settings import Settings
 from distmed.prepare.shards import write_shards
 from distmed.prepare.watch import Watch
+
+T = TypeVar("T")
 
 WORK = ".work"
 _LIBRARIES = ("ftfy", "rensa", "pyarrow")
@@ -148,7 +150,7 @@ def _cleaned(cases: Iterator[Placed]) -> Iterator[Placed]:
     return (replace(placed, case=texts_mapped(placed.case, cleaned)) for placed in cases)
 
 
-def _told(cases: Iterator[Placed], advanced: Callable[[int], None]) -> Iterator[Placed]:
+def _told(cases: Iterator[T], advanced: Callable[[int], None]) -> Iterator[T]:
     for case in cases:
         yield case
         advanced(1)
@@ -228,7 +230,7 @@ def _write(settings: Settings, folder: Path, parts: Parts, decision: Decision, n
         assert reading is not None
         for source, content in zip(described["sources"], reading["contents"], strict=True):
             source["sha256"] = content
-        cases = _told_cases(_cases(settings, parts, decision, number), advanced)
+        cases = _told(_cases(settings, parts, decision, number), advanced)
         return write_shards(cases, folder, format=settings.sources[0].format, settings=described)
 
 
@@ -250,9 +252,3 @@ def _group_name(contents: list[str], first: str) -> str:
     """From the sources and the place of the group's first case in them, never from the patient's identifier: two folders
     have a name in common only where they hold a row in common."""
     return f"group-{hashlib.sha256(json.dumps([contents, first]).encode()).hexdigest()[:16]}"
-
-
-def _told_cases(cases: Iterator[Case], advanced: Callable[[int], None]) -> Iterator[Case]:
-    for case in cases:
-        yield case
-        advanced(1)

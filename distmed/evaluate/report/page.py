@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from distmed.evaluate.figure import SMALLEST_CELL, limits_to_read
+from distmed.evaluate.figure import SMALLEST_CELL, is_figure, limits_to_read
 from distmed.evaluate.report.chart import strip
 from distmed.evaluate.report.limits import limits
 from distmed.evaluate.report.plots import curve_plots, place_plot
@@ -125,10 +125,6 @@ def confusion_matrix(metrics: Metrics) -> dict[str, Any] | None:
     often = Counter(names.values())
     shown_names = [name if often[name] == 1 else f"{name} ({label})" for label, name in names.items()]
     return {"names": shown_names, "cells": cells, "most": max((n for row in cells for n in row if n), default=1)}
-
-
-def is_figure(value: Any) -> bool:
-    return isinstance(value, Mapping) and {"value", "n", "method"} <= set(value)
 
 
 def value_text(figure: Mapping[str, Any], percent: bool = False) -> str:
