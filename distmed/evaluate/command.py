@@ -30,7 +30,7 @@ from distmed.evaluate.learned import Learned
 from distmed.evaluate.loading import Opened, open_model
 from distmed.evaluate.pool import Pool
 from distmed.evaluate.progress import Progress
-from distmed.evaluate.reading import Asked, Read, how_asked, read_source
+from distmed.evaluate.reading import Asked, Read, read_source, settle
 from distmed.evaluate.report import write_report
 from distmed.evaluate.sources import sources_of
 from distmed.recipe import Cluster, Source
@@ -110,7 +110,7 @@ def _evaluate(
     progress.line("reading the cases")
     cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="distmed-")))
     read = {what: read_source(source, cache) for what, source in sources.items()}
-    asked = how_asked(opened, read, request.mapping, out)
+    asked = settle(opened, read, request.mapping, out)
 
     # ------------------------------------------------------------------ score
     stack.enter_context(session.connected())

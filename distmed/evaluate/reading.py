@@ -57,7 +57,7 @@ class Asked:
     notes: list[str]
 
 
-def how_asked(opened: Opened, read: Mapping[str, Read], mapping: Path | None, out: Path) -> Asked:
+def settle(opened: Opened, read: Mapping[str, Read], mapping: Path | None, out: Path) -> Asked:
     """The model over labels that fit the sources `data`, `train` and `calibration`. Raises UserError where nothing does.
 
     `mapping`: a file from the data's labels to the model's; a draft of one may be written into `out`.

@@ -13,7 +13,7 @@ from distmed.cases.case import Case
 from distmed.errors import UserError
 from distmed.evaluate.labels import LabelSpace
 from distmed.evaluate.loading import Opened
-from distmed.evaluate.reading import Asked, check_groups, check_overlap, how_asked, names_apart
+from distmed.evaluate.reading import Asked, check_groups, check_overlap, names_apart, settle
 
 
 def groups(*names: str) -> Any:
@@ -73,7 +73,7 @@ def asked(
 ) -> Asked:
     recipe: Any = None
     opened = Opened("model", tmp_path, None, task, labels, names, recipe, "hash", "llama", False)
-    return how_asked(opened, read, None, tmp_path)
+    return settle(opened, read, None, tmp_path)
 
 
 def cases(*named: tuple[str, str]) -> Any:
