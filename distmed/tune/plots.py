@@ -106,8 +106,8 @@ def slices(space: Space, trials: Sequence[Trial], *, mode: str, metric: str) -> 
         knob = space.knobs[key]
         for trial in trials:
             found = trial.best(mode)
-            if found is not None and key in trial.setting:
-                value = trial.setting[key]
+            value = trial.setting.get(key)
+            if found is not None and key in trial.setting and (knob.choice is not None or value is not None):
                 across = str(value) if knob.choice is not None else value
                 axes.plot(across, found.value, "o", color=LOOKS[trial.state], ms=4, alpha=0.8)
         if knob.loguniform:
@@ -133,10 +133,12 @@ def cost(trials: Sequence[Trial]) -> str:
 
 
 def _height(space: Space, key: str, value: Any) -> float:
-    """Where a value lies between the ends of its knob, 0 to 1."""
+    """Where a value lies between the ends of its knob, 0 to 1; a number that the recipe leaves null is nowhere."""
     knob = space.knobs[key]
     if knob.choice is not None:
         return knob.choice.index(value) / max(1, len(knob.choice) - 1) if value in knob.choice else math.nan
+    if value is None:
+        return math.nan
     low, high = knob.uniform or knob.loguniform or knob.randint or (0, 1)
     if knob.loguniform:
         return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low)) if value > 0 else math.nan

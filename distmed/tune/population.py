@@ -80,7 +80,7 @@ class Population(FIFOScheduler):
         return str(TrialScheduler.NOOP)
 
     def changed(self, setting: Setting) -> Setting:
-        """Each number by a factor, or drawn anew; a choice moves to its neighbor."""
+        """Each number by a factor, or drawn anew, as where the recipe has none; a choice moves to its neighbor."""
         return {key: self._changed(key, value) for key, value in setting.items()}
 
     def _changed(self, key: str, value: Any) -> Any:
@@ -88,7 +88,7 @@ class Population(FIFOScheduler):
         if knob.choice is not None:
             at = knob.choice.index(value) if value in knob.choice else 0
             return knob.choice[min(max(at + self.random.choice((-1, 1)), 0), len(knob.choice) - 1)]
-        if self.random.random() < RESAMPLE:
+        if value is None or self.random.random() < RESAMPLE:
             low, high = knob.uniform or knob.loguniform or knob.randint or (value, value)
             if knob.loguniform:
                 return low * (high / low) ** self.random.random()

@@ -91,7 +91,7 @@ def write_report(search: Search, summary: dict[str, Any]) -> Path:
         (
             "Settings",
             plots.parallel(space, trials, mode=mode, metric=metric),
-            "A line a trial; the better the darker. A line is broken where a knob was not active.",
+            "A line a trial; the better the darker. A line is broken where a knob was not active, or null.",
         ),
         (
             "Importance of each knob",
@@ -100,7 +100,11 @@ def write_report(search: Search, summary: dict[str, Any]) -> Path:
             if shares
             else "Too few settings with a value to say.",
         ),
-        ("One knob at a time", plots.slices(space, trials, mode=mode, metric=metric), ""),
+        (
+            "One knob at a time",
+            plots.slices(space, trials, mode=mode, metric=metric),
+            "Without the trials in which a number was null.",
+        ),
         ("Cost", plots.cost(trials), "Blue ran to the end, grey was stopped, red failed."),
     ]
     table = rows(search)

@@ -93,6 +93,16 @@ def test_a_changed_setting_stays_within_its_bounds(tmp_path: Path) -> None:
         assert 0.0 <= changed["optimizer.weight_decay"] <= 0.1
 
 
+def test_a_number_that_the_recipe_leaves_null_is_drawn_when_a_copy_changes_it() -> None:
+    recipe = recipe_with(space={"optimizer.head_lr": {"loguniform": [1e-4, 1e-1]}}, scheduler="pbt")
+    assert recipe.tune is not None
+    space = Space(recipe)
+    assert space.untuned == {"optimizer.head_lr": None}
+    population = Population(space, recipe.tune, mode="max", seed=1, trials={}, clone=lambda *_: None)
+    drawn = [population.changed(space.untuned)["optimizer.head_lr"] for _ in range(50)]
+    assert all(1e-4 <= value <= 1e-1 for value in drawn) and len(set(drawn)) > 1
+
+
 def test_a_copy_of_a_copy_knows_its_whole_schedule(tmp_path: Path) -> None:
     record = Record(tmp_path / "r.jsonl")
     for number in range(3):

@@ -20,7 +20,7 @@ from distmed.tune.space import Space
 from distmed.tune.table import write_tables
 from tests.evaluate.report.browser import Page, find, in_browser
 from tests.evaluate.report.test_browser import FAULTS
-from tests.tune.simulated import recipe_with, search
+from tests.tune.simulated import SPACE, recipe_with, search
 
 
 def searched(folder: Path, trials: int = 25, **tune: Any) -> Any:
@@ -63,6 +63,13 @@ def test_the_report_shows_every_trial_and_asks_the_network_for_nothing(tmp_path:
     assert not re.findall(r'(?:src|href)="(?!#)', page.replace('xlink:href="#', ""))
     assert "dev &lt;b&gt;.jsonl" in page
     assert "0.5000 … 0.7000" in page and "<td>0.55</td>" in page and "Scored once" in page
+
+
+def test_a_number_that_the_recipe_leaves_null_is_a_gap_in_the_pictures(tmp_path: Path) -> None:
+    of = searched(tmp_path, trials=8, space={**SPACE, "model.dropout": {"uniform": [0.0, 0.3]}})
+    assert of.trials[0].setting["model.dropout"] is None
+    page = write_report(of, *summary(of)).read_text()
+    assert page.count("<svg") == 6 and "broken where a knob was not active, or null" in page
 
 
 @pytest.mark.slow
