@@ -105,7 +105,7 @@ class Data(Section):
     )
     token_cache: Literal["auto", "ids", "counts"] = Field(
         "auto",
-        description="Keep token ids on disk, or their counts alone and tokenize again; auto: ids, if half the free disk will do.",
+        description="Keep token ids on disk, or only counts and tokenize again; auto: ids, if half the free disk will do.",
     )
     long_cases: Literal["refuse", "drop", "cut"] = Field(
         "refuse",
