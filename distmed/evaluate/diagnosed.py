@@ -19,6 +19,7 @@ from distmed.cases.case import Case
 from distmed.evaluate.labels import LabelSpace, Meaning
 from distmed.evaluate.metrics import NOT_A_CLASS
 from distmed.evaluate.sample import Sample
+from distmed.evaluate.subgroups import subgroup_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,9 +85,8 @@ class Diagnosed:
     def groups(self) -> list[str]:
         return [case.group for case in self.cases]
 
-    def subgroups(self) -> dict[str, list[str | None]]:
-        names = sorted({name for case in self.cases for name in case.subgroups})
-        return {name: [case.subgroups.get(name) for case in self.cases] for name in names}
+    def subgroups(self) -> dict[str, list[str]]:
+        return subgroup_columns([case.subgroups for case in self.cases])
 
     def right_if_any_N(self) -> NDArray[np.bool_]:
         """Whether the answer is one of the classes that the case's label stands for; out of set is wrong."""

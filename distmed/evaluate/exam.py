@@ -15,7 +15,7 @@ from distmed.cases.case import Case
 from distmed.evaluate.bootstrap import bootstrapped, draws, share
 from distmed.evaluate.comparison import holm, mcnemar
 from distmed.evaluate.floor import linear_scores, majority_scores
-from distmed.evaluate.subgroups import subgroup_accuracy
+from distmed.evaluate.subgroups import subgroup_accuracy, subgroup_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,15 +34,12 @@ def exam_evidence(cases: Sequence[Case], table: pa.Table, *, small_cells: bool) 
     groups = [case.group for case in cases]
     weights_BN = draws(groups)
     whole = table.append_column("gold", pa.array([case.label for case in cases], pa.string()))
-    names = sorted({name for case in cases for name in case.subgroups})
     return {
         "top1": share(correct_N, weights_BN, groups),
         "choice": choice_section(whole.append_column("group", pa.array(groups, pa.string()))),
         "subgroups": {
-            name: subgroup_accuracy(
-                correct_N, [case.subgroups.get(name) for case in cases], groups, weights_BN, small_cells=small_cells
-            )
-            for name in names
+            name: subgroup_accuracy(correct_N, value_N, groups, weights_BN, small_cells=small_cells)
+            for name, value_N in subgroup_columns([case.subgroups for case in cases]).items()
         },
         "notes": [],
     }

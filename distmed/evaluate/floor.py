@@ -13,6 +13,7 @@ import numpy as np
 
 from distmed.cases.case import Case
 from distmed.evaluate.metrics import NOT_A_CLASS, Floats, Ints, diagnosis_metrics
+from distmed.evaluate.subgroups import subgroup_columns
 
 Scores = tuple[Floats, Ints, list[str], dict[str, list[str]]]
 """Probabilities N x K, gold N, labels K, subgroups."""
@@ -95,5 +96,4 @@ def _gold(cases: list[Case], labels: Any) -> Ints:
 
 
 def _subgroups(cases: list[Case]) -> dict[str, list[str]]:
-    names = sorted({name for case in cases for name in case.subgroups})
-    return {name: [case.subgroups.get(name, "unknown") for case in cases] for name in names}
+    return subgroup_columns([case.subgroups for case in cases])

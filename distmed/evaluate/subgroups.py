@@ -5,7 +5,7 @@ A Sample and a column of values flow in; figures by group and the largest gaps, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,16 @@ Estimate = tuple[str, float, Floats]
 """(group, its figure, the figure in every draw)."""
 
 
+def subgroup_columns(of_N: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """A column (sex, age band, …) for each subgroup that any of N cases has."""
+    names = sorted({name for own in of_N for name in own})
+    return {name: [own.get(name, UNKNOWN) for own in of_N] for name in names}
+
+
 def subgroup_figures(
     probabilities_NK: Floats,
     gold_N: NDArray[np.integer],
-    value_N: Sequence[str | None],
+    value_N: Sequence[str],
     clusters: Sequence[str],
     weights_BN: Floats,
     *,
@@ -39,7 +45,7 @@ def subgroup_figures(
     is above 0 even where the groups do not differ, so read its interval beside the groups' own. That of sensitivity is over
     the classes that all of these groups have: a mean over other diseases would be another figure.
     """
-    values = np.array([UNKNOWN if value is None else value for value in value_N], dtype=object)
+    values = np.array(value_N, dtype=object)
     groups: list[dict[str, Any]] = []
     estimates: dict[str, list[Estimate]] = {name: [] for name in MEASURES}
     recalls: list[tuple[str, Floats, Floats]] = []
@@ -67,7 +73,7 @@ def subgroup_figures(
 
 def subgroup_accuracy(
     correct_N: NDArray[np.bool_],
-    value_N: Sequence[str | None],
+    value_N: Sequence[str],
     clusters: Sequence[str],
     weights_BN: Floats,
     *,

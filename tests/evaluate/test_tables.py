@@ -208,7 +208,7 @@ def test_a_subgroup_of_three_is_named_but_not_measured(drawn):
 
 
 def test_the_unknown_are_a_row_and_no_side_of_a_gap(drawn):
-    _, found = grouped(drawn, ["a"] * 40 + [None] * 40)
+    _, found = grouped(drawn, ["a"] * 40 + [UNKNOWN] * 40)
     assert [row["value"] for row in found["groups"]] == ["a", UNKNOWN]
     assert found["gap_top1"]["value"] is None and "two groups" in found["gap_top1"]["why"]
 
