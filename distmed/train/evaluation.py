@@ -17,10 +17,13 @@ from distmed.errors import UserError, one_of
 from distmed.evaluate.figure import SMALLEST_CELL
 from distmed.evaluate.metrics import LOWER_IS_BETTER, confusion_cells, diagnosis_metrics, per_disease
 from distmed.evaluate.plots import plots
+from distmed.evaluate.subgroups import subgroup_columns
 from distmed.model.loss import plain_loss_sum
-from distmed.stream.build import MAX_LABELS, unlabeled
+from distmed.stream.build import MAX_LABELS
+from distmed.stream.plan import StreamPlan
 from distmed.stream.stream import Stream
 from distmed.train.answers import Answers, prompts_of
+from distmed.train.cases import numbered_cases
 from distmed.train.job import Job
 from distmed.train.probe import take, to_bytes
 from distmed.train.state import Best, RunState, eval_cases
@@ -54,8 +57,7 @@ class Evaluator:
         self.stream = Stream(job.eval_plan, tokenizer, rank, world_size)
         generates = job.recipe.task == "generate" and 0 < len(job.labels) <= MAX_LABELS
         self.answers = Answers(job, tokenizer) if generates else None
-        self.labeled_M = labeled(job) if rank == 0 else np.empty(0, dtype=np.int64)
-        self.subgroups = subgroups(job, self.labeled_M) if rank == 0 else {}
+        self.labeled_M, self.subgroups = labeled_cases(job.eval_plan) if rank == 0 else (np.empty(0, np.int64), {})
         self.probe: dict[str, Any] = {}
 
     def run(self, engine: DeepSpeedEngine, state: RunState, logbook: Any) -> bool:
@@ -128,7 +130,8 @@ class Evaluator:
             for name in ("number_N", "gold_N", "probabilities_NK")
         )
         order = np.argsort(number_N, kind="stable")
-        if not np.array_equal(number_N[order], np.arange(len(order))):
+        assert self.job.eval_plan is not None
+        if len(order) != self.job.eval_plan.cases or not np.diff(number_N[order]).all():
             raise RuntimeError("an eval case was scored twice or not at all")
         if len(probabilities_NK):
             probabilities_NK = probabilities_NK[order]
@@ -139,7 +142,8 @@ class Evaluator:
     def _report(self, scores: Scores, state: RunState, logbook: Any) -> dict[str, float]:
         metrics = {"eval/loss": scores.loss_sum / scores.targets} if scores.targets else {}
         if len(scores.probabilities_NK) and len(self.labeled_M):
-            probabilities_MK, gold_M = scores.probabilities_NK[self.labeled_M], scores.gold_N[self.labeled_M]
+            at_M = np.searchsorted(scores.number_N, self.labeled_M)
+            probabilities_MK, gold_M = scores.probabilities_NK[at_M], scores.gold_N[at_M]
             metrics |= diagnosis_metrics(probabilities_MK, gold_M, self.job.labels, self.subgroups)
             predicted_M = probabilities_MK.argmax(axis=1)
             names = self.job.label_names
@@ -165,23 +169,7 @@ class Evaluator:
         return better
 
 
-def labeled(job: Job) -> np.ndarray:
-    """The numbers of the M eval cases that have a label: of the others no diagnosis is right or wrong."""
-    from distmed.prepare.shards import read_cases_of
-
-    assert job.eval_plan is not None
-    manifests = job.eval_plan.manifests
-    if not any(unlabeled(manifest) for manifest in manifests):
-        return np.arange(sum(manifest.rows for manifest in manifests))
-    return np.flatnonzero([case.label is not None for manifest in manifests for case in read_cases_of(manifest)])
-
-
-def subgroups(job: Job, of_M: np.ndarray) -> dict[str, list[str]]:
-    """The subgroup columns (sex, age band, …) of these eval cases, in order."""
-    from distmed.prepare.shards import read_cases_of
-
-    assert job.eval_plan is not None
-    every = [case.subgroups for manifest in job.eval_plan.manifests for case in read_cases_of(manifest)]
-    cases = [every[number] for number in of_M]
-    names = sorted({name for case in cases for name in case})
-    return {name: [case.get(name, "unknown") for case in cases] for name in names}
+def labeled_cases(plan: StreamPlan) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """The numbers of the M cases with a label, and their subgroup columns: of the others no diagnosis is right or wrong."""
+    labeled = {number: case.subgroups for number, case in numbered_cases(plan) if case.label is not None}
+    return np.array(list(labeled), dtype=np.int64), subgroup_columns(list(labeled.values()))

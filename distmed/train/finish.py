@@ -80,9 +80,8 @@ def _checkpoint(job: Job, best: dict[str, Any] | None, progress: Progress) -> st
 
 def _floors(job: Job) -> dict[str, dict[str, float]]:
     """What a line reaches on the same cases, and what always naming the commonest label reaches."""
-    from distmed.prepare.shards import read_cases_of
+    from distmed.train.cases import numbered_cases
 
     assert job.eval_plan is not None
-    train = [case for manifest in job.train_plan.manifests for case in read_cases_of(manifest)]
-    evaluation = [case for manifest in job.eval_plan.manifests for case in read_cases_of(manifest)]
+    train, evaluation = ([case for _, case in numbered_cases(plan)] for plan in (job.train_plan, job.eval_plan))
     return {"linear": linear_floor(train, evaluation), "majority": majority_floor(train, evaluation)}

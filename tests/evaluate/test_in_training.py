@@ -14,15 +14,15 @@ from distmed.cases.case import Case
 from distmed.errors import UserError
 from distmed.evaluate.metrics import LOWER_IS_BETTER, METRICS, diagnosis_metrics
 from distmed.recipe_file import check
-from distmed.train.evaluation import Evaluator, Scores, labeled, subgroups
+from distmed.train.evaluation import Evaluator, Scores, labeled_cases
 from distmed.train.preparation import _check_metric
 from distmed.train.state import Best, RunState
 
 LABELS = [f"disease {k}" for k in range(8)]
 
 
-def gathered(parts: list[Scores], monkeypatch: pytest.MonkeyPatch) -> Scores | None:
-    """What the first worker has after all workers sent theirs."""
+def gathered(parts: list[Scores], cases: int, monkeypatch: pytest.MonkeyPatch) -> Scores | None:
+    """What the first worker has after all workers sent theirs, of so many cases."""
 
     def gather(mine: Scores, into: list[Any] | None) -> None:
         assert into is not None and mine is parts[0]
@@ -30,7 +30,8 @@ def gathered(parts: list[Scores], monkeypatch: pytest.MonkeyPatch) -> Scores | N
 
     monkeypatch.setattr(dist, "get_world_size", lambda: len(parts))
     monkeypatch.setattr(dist, "gather_object", gather)
-    return Evaluator._gather(SimpleNamespace(rank=0), parts[0])  # type: ignore[arg-type]
+    job = SimpleNamespace(eval_plan=SimpleNamespace(cases=cases))
+    return Evaluator._gather(SimpleNamespace(rank=0, job=job), parts[0])  # type: ignore[arg-type]
 
 
 def part(cases: Any, members: np.ndarray) -> Scores:
@@ -43,7 +44,7 @@ def part(cases: Any, members: np.ndarray) -> Scores:
 def test_the_figures_are_those_of_one_worker_to_the_last_digit(workers, drawn, monkeypatch):
     cases = drawn(101)
     order = np.random.default_rng(workers).permutation(101)
-    scores = gathered([part(cases, members) for members in np.array_split(order, workers)], monkeypatch)
+    scores = gathered([part(cases, members) for members in np.array_split(order, workers)], 101, monkeypatch)
     assert scores is not None and scores.loss_sum == 101
     subgroups = {"sex": ["female" if n % 2 else "male" for n in range(101)]}
     alone = diagnosis_metrics(cases.probabilities_NK, cases.gold_N, LABELS, subgroups)
@@ -51,19 +52,20 @@ def test_the_figures_are_those_of_one_worker_to_the_last_digit(workers, drawn, m
     assert set(METRICS) | {"diag/top1/sex=female", "diag/top1/sex=male"} == set(alone)
 
 
-def test_a_case_that_two_workers_scored_is_a_fault(drawn, monkeypatch):
+@pytest.mark.parametrize("second", [range(5, 10), range(6, 9), range(5, 9)])
+def test_a_case_that_two_workers_scored_or_none_is_a_fault(second, drawn, monkeypatch):
     cases = drawn(10)
-    twice = [part(cases, np.arange(6)), part(cases, np.arange(5, 10))]
+    parts = [part(cases, np.arange(6)), part(cases, np.array(second))]
     with pytest.raises(RuntimeError, match="twice or not at all"):
-        gathered(twice, monkeypatch)
+        gathered(parts, 10, monkeypatch)
 
 
 def eval_set(tmp_path: Path, cases: list[Case]) -> Any:
     """A job with these eval cases."""
     from distmed.prepare.shards import write_shards
 
-    manifest = write_shards(cases, tmp_path / "eval", format="columns")
-    plan = SimpleNamespace(manifests=[manifest])
+    manifest = write_shards(cases, tmp_path / "eval", format="columns", rows_per_group=1)
+    plan = SimpleNamespace(manifests=[manifest], skipped=[])
     tracking = SimpleNamespace(log_examples=False)
     return SimpleNamespace(
         eval_plan=plan, labels=["a", "b"], label_names=["a", "b"], recipe=SimpleNamespace(tracking=tracking)
@@ -75,15 +77,34 @@ def test_a_case_without_a_label_is_neither_right_nor_wrong(tmp_path):
         return Case(str(n), "diagnosis", str(n), text="x", label=label, label_name=label, subgroups={"sex": "male"})
 
     job = eval_set(tmp_path, [case(0, "a"), case(1, None), case(2, "b"), case(3, None)])
-    labeled_M = labeled(job)
+    labeled_M, subgroups = labeled_cases(job.eval_plan)
     logbook = SimpleNamespace(log_tables=SimpleNamespace(remote=lambda *_: None))
-    held = SimpleNamespace(job=job, labeled_M=labeled_M, subgroups=subgroups(job, labeled_M))
+    held = SimpleNamespace(job=job, labeled_M=labeled_M, subgroups=subgroups)
     scores = Scores(np.arange(4), np.array([0, -1, 1, -1]), np.array([[0.9, 0.1], [0.5, 0.5]] * 2), 8.0, 4.0)
     state = RunState(step=1)
     metrics = Evaluator._report(held, scores, state, logbook)  # type: ignore[arg-type]
     assert (metrics["eval/loss"], metrics["diag/top1"]) == (2.0, 0.5)
     held.labeled_M = np.empty(0, dtype=np.int64)
     assert Evaluator._report(held, scores, state, logbook) == {"eval/loss": 2.0}  # type: ignore[arg-type]
+
+
+def test_what_could_not_be_read_moves_no_case_to_the_place_of_another(tmp_path):
+    def case(n: int, sex: str) -> Case:
+        return Case(str(n), "diagnosis", str(n), text="x", label="a", label_name="a", subgroups={"sex": sex})
+
+    job = eval_set(tmp_path, [case(n, sex) for n, sex in enumerate(("male", "male", *["female"] * 5))])
+    plan = job.eval_plan
+    plan.skipped = [{"shard": 0, "group": 1, "rows": 1, "why": "unreadable"}]
+    plan.table = lambda: SimpleNamespace(starts=lambda numbers, epoch: np.where(numbers == 1, -1, 0))
+    labeled_M, subgroups = labeled_cases(plan)
+    assert labeled_M.tolist() == [0, 2, 3, 4, 5, 6]
+    assert subgroups == {"sex": ["male", *["female"] * 5]}
+    held = SimpleNamespace(job=job, labeled_M=labeled_M, subgroups=subgroups)
+    probabilities = np.array([[0.1, 0.9], *[[0.9, 0.1]] * 5])
+    scores = Scores(labeled_M, np.zeros(6, np.int64), probabilities, 6.0, 6.0)
+    logbook = SimpleNamespace(log_tables=SimpleNamespace(remote=lambda *_: None))
+    metrics = Evaluator._report(held, scores, RunState(step=1), logbook)  # type: ignore[arg-type]
+    assert (metrics["diag/top1"], metrics["diag/top1/sex=female"]) == (pytest.approx(5 / 6), 1.0)
 
 
 def recipe(best: str) -> Any:

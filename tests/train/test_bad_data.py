@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow.parquet import ParquetFile
 
+from distmed.cases.synthetic import patients
+from distmed.prepare.shards import write_shards
 from distmed.stream import counts
 from distmed.train import beginning
-from tests.train.door import NAME, Door
+from tests.train.conftest import Run
+from tests.train.door import NAME, SMALL, Door
 
 TABLE = ["data.train.0.source=train.csv", "data.train.0.limit=null", "data.eval=[]", "checkpoint.best=eval/loss"]
 pass_over_data = pytest.mark.usefixtures("ray_address")
@@ -133,3 +138,37 @@ def test_a_generator_without_labels_has_no_diagnosis_to_be_best_at(door: Door) -
     settings = ["task=generate", f"data.train=[{source}]", f"data.eval=[{source}]", "checkpoint.best=diag/top1"]
     refusal = door.refuse(*settings)
     assert "no evaluation gives diag/top1" in refusal.message and "eval/loss" in refusal.hint
+
+
+# ------------------------------------------------------------------ what the recipe says to leave out
+
+
+def damaged(folder: Path) -> Path:
+    """60 built-in patients in row groups of 10, of which the second cannot be read."""
+    manifest = write_shards(patients("eval", 60), folder, format="patients", rows_per_group=10)
+    path = folder / manifest.shards[0].path
+    content = bytearray(path.read_bytes())
+    first, last = (ParquetFile(path).metadata.row_group(g).column(0) for g in (1, 2))
+    begin, end = (chunk.dictionary_page_offset or chunk.data_page_offset for chunk in (first, last))
+    content[begin:end] = b"\xff" * (end - begin)
+    path.write_bytes(content)
+    return folder
+
+
+@pytest.mark.slow
+def test_what_cannot_be_read_of_the_eval_cases_is_left_out_of_the_evaluation(
+    train: Callable[..., Run], tmp_path: Path
+) -> None:
+    folder = damaged(tmp_path / "eval")
+    source = [f"data.eval.0.source={folder}", "data.eval.0.limit=null", "data.unknown_labels=count"]
+    skip = [
+        "data.on_error=skip",
+        "data.skip_budget=0.2",
+        "train.linear_floor=true",
+        "train.max_steps=2",
+        "cluster.stall_timeout_s=60",
+    ]
+    run = train("holes", *SMALL, *source, *skip, "--num-workers", "2", env={"WANDB_MODE": "disabled"})
+    right = run.summary["eval"]["diag/top1"] * 50
+    assert right == pytest.approx(round(right)), "of 50 cases"
+    assert set(run.summary["floors"]) == {"linear", "majority"}
