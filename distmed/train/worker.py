@@ -17,11 +17,13 @@ import torch.distributed as dist
 from distmed.errors import UserError, first_line, one_of
 from distmed.model.load import load_model, load_tokenizer
 from distmed.model.sequence import Sharing
+from distmed.stream.batch import Step
 from distmed.stream.report import epochs_by_source
 from distmed.stream.stream import Stream
 from distmed.stream.weights import log_prior
 from distmed.train.changes import recipe_at, set_optimizer
 from distmed.train.deepspeed_config import resolve_config
+from distmed.train.due import Due
 from distmed.train.engine import (
     StepResult,
     build_engine,
@@ -38,6 +40,7 @@ from distmed.train.meter import Meter
 from distmed.train.profile import Profiler
 from distmed.train.saver import Saver, restore
 from distmed.train.stall import place_of
+from distmed.train.state import RunState
 
 LESS_MEMORY = (
     "lower train.micro_batch, set train.activation_checkpointing=true, or take more workers (distmed plan tells what fits); "
@@ -106,17 +109,11 @@ def train(job: Job, logbook: Any) -> None:
     meter = Meter(model, recipe, world_size=world_size, peak_flops=peak_flops(device, bf16=job.bf16))
 
     # ------------------------------------------------------------------ steps
+    due = Due(job, state, stream.total_sequences)
     stop_wish = StopWish(logbook, listens=first)
-
-    def trained() -> bool:
-        return state.step >= job.total_steps or state.k >= stream.total_sequences
 
     def stop_asked() -> bool:
         return stop_wish.seen() or saver.failed is not None
-
-    def evaluation_due() -> bool:
-        at_its_step = state.step % job.eval_every == 0 or trained()
-        return evaluator is not None and at_its_step and state.evaluated < state.step
 
     def evaluate() -> bool:
         assert evaluator is not None
@@ -124,12 +121,12 @@ def train(job: Job, logbook: Any) -> None:
             return evaluator.run(engine, state, logbook)
 
     # A stop leaves out the evaluation of its step: a signal gives too little time for one.
-    if evaluation_due() and not stop_at_once:
+    if due.evaluation() and not stop_at_once:
         evaluate()
         if first:
             logbook.log_late.remote(state.step, state.evaluation)
 
-    stop, grows = trained() or (stop_at_once and state.step > 0), False
+    stop, grows = due.end() or (stop_at_once and state.step > 0), False
     for step in stream.steps(state.k):
         if stop:
             break
@@ -146,27 +143,18 @@ def train(job: Job, logbook: Any) -> None:
             if first:
                 ray.get(logbook.fatal.remote("run", *not_finite(state.step, result)))
             return
-        stop = result.stop or trained()
+        stop = result.stop or due.end()
 
-        evaluated = evaluation_due() and not result.stop
+        evaluated = due.evaluation() and not result.stop
         improved = evaluate() if evaluated else False
 
         shown = evaluated or stop or state.step % recipe.train.log_every == 0
         memory = meter.memory(device) if shown else {}
         if first:
-            metrics = {
-                "train/loss": result.loss,
-                "train/lr": result.lr,
-                "train/grad_norm": result.grad_norm,
-                "train/epoch": step.epoch,
-                "train/tokens": state.tokens,
-                **epochs_by_source(step.epochs),
-                **meter.rates(),
-                **memory,
-            }
+            metrics = logged(result, step, state, meter, memory)
             logbook.log.remote(state.step, metrics, state.evaluation if evaluated else {}, shown)
 
-        if improved or stop or state.step % job.checkpoint_every == 0:
+        if improved or stop or due.checkpoint():
             meter.checkpoint_stalled(saver.save(state, stream, needed=improved or stop))
             grows = elastic and not stop and saver.last_step == state.step and stop_wish.grows()
             stop = stop or grows
@@ -177,7 +165,7 @@ def train(job: Job, logbook: Any) -> None:
         logbook.steps_end.remote()
     saver.finish()
     if first:
-        stopped = not trained() or evaluation_due()
+        stopped = not due.end() or due.evaluation()
         ray.get(
             logbook.done.remote(
                 {"state": state.to_dict(), "speed": meter.summary(), "stopped": stopped, "grows": grows}
@@ -193,3 +181,17 @@ def not_finite(step: int, result: StepResult) -> tuple[str, str]:
         f"{one_of(result.bad_case_ids)}",
         "the last good checkpoint is kept: lower optimizer.lr or look at these cases, then --resume",
     )
+
+
+def logged(result: StepResult, step: Step, state: RunState, meter: Meter, memory: dict[str, float]) -> dict[str, float]:
+    """The metrics of one step. `memory` is empty where they only move the live line."""
+    return {
+        "train/loss": result.loss,
+        "train/lr": result.lr,
+        "train/grad_norm": result.grad_norm,
+        "train/epoch": step.epoch,
+        "train/tokens": state.tokens,
+        **epochs_by_source(step.epochs),
+        **meter.rates(),
+        **memory,
+    }
