@@ -68,7 +68,7 @@ def test_the_report_shows_every_trial_and_asks_the_network_for_nothing(tmp_path:
 def test_a_number_that_the_recipe_leaves_null_is_a_gap_in_the_pictures(tmp_path: Path) -> None:
     of = searched(tmp_path, trials=8, space={**SPACE, "model.dropout": {"uniform": [0.0, 0.3]}})
     assert of.trials[0].setting["model.dropout"] is None
-    page = write_report(of, *summary(of)).read_text()
+    page = write_report(of, summary(of)).read_text()
     assert page.count("<svg") == 6 and "broken where a knob was not active, or null" in page
 
 
