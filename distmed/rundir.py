@@ -39,6 +39,11 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
+    def saved(self) -> Path:
+        """The step of the newest checkpoint, wherever checkpoints lie."""
+        return self.path / "saved.json"
+
+    @property
     def model(self) -> Path:
         """The exported Hugging Face folder."""
         return self.path / "model"

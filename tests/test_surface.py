@@ -70,6 +70,7 @@ def test_the_files_of_a_run() -> None:
         "metrics": "metrics.jsonl",
         "summary": "summary.json",
         "checkpoints": "checkpoints",
+        "saved": "saved.json",
         "model": "model",
         "base": "base",
         "data": "data",

@@ -123,5 +123,6 @@ def is_disk_full(error: OSError) -> bool:
 def disk_full(where: Storage, what: str) -> UserError:
     return UserError(
         f"no space left for {what} in {where}; what was there before is untouched",
-        "free some disk, lower checkpoint.keep, or set checkpoint.storage_path to a larger place; then --resume",
+        "free some disk, lower checkpoint.keep, or set checkpoint.storage_path to a larger place and copy the checkpoints "
+        "there; then --resume",
     )

@@ -158,7 +158,7 @@ def check_disk(job: Job) -> None:
     if free + known < needed:
         raise UserError(
             f"{job.checkpoints} has {free / 2**30:.1f} GiB free, the checkpoints of this run need {needed / 2**30:.1f} GiB",
-            "free some, lower checkpoint.keep, or set checkpoint.storage_path to a larger place",
+            "free some, lower checkpoint.keep, or set checkpoint.storage_path to a larger place (and copy earlier ones there)",
         )
 
 

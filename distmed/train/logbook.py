@@ -20,6 +20,7 @@ from distmed.evaluate.metrics import Confusion, DiseaseRow
 from distmed.evaluate.plots import Plot
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
+from distmed.train.lost import refuse_lost, remember_saved
 from distmed.train.stall import Place
 from distmed.train.tracking import Tracker
 
@@ -82,7 +83,8 @@ class Logbook:
         self._tell("failed", cause=self.causes[-1])
 
     def checkpoints(self) -> int:
-        """How many checkpoints of the run the driver's host sees, whole or not."""
+        """How many checkpoints of the run the driver's host sees, whole or not. Raises UserError where it has lost all."""
+        refuse_lost(self.recipe, self.run)
         return len(folders.names(folders.checkpoint_root(self.recipe, self.run)))
 
     def attempt_starts(self, step: int, world: int, notes: list[str]) -> int:
@@ -91,6 +93,7 @@ class Logbook:
         self.next_attempt += 1
         repeated = max(0, self.last_step - step)
         self.tracker.attempt_starts(step, attempt)
+        self._remember_saved(step)
         for note in notes:
             self._tell("note", text=note)
         workers = "" if world == self.world or not self.world else f" on {world} workers instead of {self.world}"
@@ -157,6 +160,13 @@ class Logbook:
         self.written[step] += 1
         if self.written[step] == world:
             self._tell("saved", step=step)
+            self._remember_saved(step)
+
+    def _remember_saved(self, step: int) -> None:
+        try:
+            remember_saved(self.run, step)
+        except OSError as error:
+            self._tell("note", text=f"cannot write {self.run.saved}: {error.strerror}")
 
     def storage_fails(self, step: int, text: str) -> None:
         """A checkpoint cannot be written now, and is tried again; said once for all ranks."""

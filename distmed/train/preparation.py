@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distmed.checkpoint.folder import checkpoint_root
+from distmed.checkpoint.folder import names as checkpoint_names
 from distmed.errors import UserError, one_of
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
@@ -76,6 +77,7 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
     from distmed.stream.store import on_disk, open_data
     from distmed.stream.stream import Stream
     from distmed.train.hardware import native_bf16
+    from distmed.train.lost import refuse_lost
     from distmed.train.resume import newest_saved
 
     bf16 = wants_bf16(recipe)
@@ -96,6 +98,10 @@ def make_job(recipe: Recipe, run_dir: RunDir, *, gpu: bool, resume: bool, progre
             _make_builtin(recipe, run_dir, train)
     facts, tokenizer = _open_model(recipe, run_dir, resume=resume)
     saved = newest_saved(checkpoint_root(recipe, run_dir)) if resume else None
+    if resume and saved is None:
+        refuse_lost(recipe, run_dir)
+        if not checkpoint_names(checkpoint_root(recipe, run_dir)):
+            progress.note("no checkpoint was saved yet: starts from the beginning")
     done = (saved.state["run"]["step"], saved.state["run"]["k"]) if saved else (0, 0)
     index = {label: i for i, label in enumerate(labels)}
     processes = os.cpu_count() or 1
