@@ -189,7 +189,8 @@ class Checkpoint(Section):
     best: str = Field("eval/loss", description="The metric whose best checkpoint is kept and exported.")
     storage_path: str | None = Field(None, description="Where checkpoints lie; null: in the run directory.")
     retry_s: NonNegative = Field(
-        600, description="How long a checkpoint that cannot be written is tried again before the run stops."
+        600,
+        description="How long a checkpoint that cannot be written, or read at a start, is tried again before the run stops.",
     )
 
 

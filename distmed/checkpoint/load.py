@@ -7,8 +7,11 @@ were saved, to the bit, and the caller's state flows out. Every function here is
 from __future__ import annotations
 
 import socket
+import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,7 @@ import torch.distributed as dist
 
 from distmed.checkpoint import rng
 from distmed.checkpoint.folder import complete_newest_first, names, verify_rank
-from distmed.checkpoint.frozen import frozen_hashes, frozen_parameters, persistent_buffers, wrapped_sum
+from distmed.checkpoint.frozen import Frozen, frozen_hashes, frozen_parameters, persistent_buffers, wrapped_sum
 from distmed.checkpoint.marker import CorruptCheckpointError, UnreadableCheckpointError
 from distmed.checkpoint.read import FROZEN, MASTER, Checkpoint, Wanted
 from distmed.checkpoint.slices import Block, View, full_shape, view
@@ -27,6 +30,8 @@ from distmed.errors import UserError, one_of
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
+
+RETRY_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -38,32 +43,65 @@ class Loaded:
     notes: list[str]
 
 
-def load_newest(engine: DeepSpeedEngine, root: str | Path, filesystem: Any = None) -> Loaded | None:
+def load_newest(
+    engine: DeepSpeedEngine,
+    root: str | Path,
+    filesystem: Any = None,
+    *,
+    retry_s: float = 0.0,
+    tell: Callable[[str], Any] | None = None,
+) -> Loaded | None:
     """Load the newest checkpoint under `root` that is complete and whole; None if there is none.
 
-    Each rank verifies its share of the files; if any is damaged all fall back to the checkpoint before. The first
-    rank alone lists the folders, so that all try the same. Raises UserError where none was loaded because the storage
-    failed, or is not there on some hosts: beginning anew would be lost work.
+    Each rank verifies its share of the files; if any is damaged all fall back to the checkpoint before. A storage that fails is
+    no damage: it is tried again for `retry_s`, and the first rank may `tell` so. Raises UserError where it fails for longer, or
+    is not there on some hosts: to go on from an older checkpoint, or to begin anew, would be lost work.
     """
     where = Storage.at(root, filesystem)
-    notes: list[str] = []
-    listed: list[Any] = [None, None]
-    if dist.get_rank() == 0:
-        candidates = [str(found) for found, _ in complete_newest_first(where, notes)]
-        listed = [candidates, notes]
-    dist.broadcast_object_list(listed, src=0)
-    candidates, notes = listed
-    _check_all_see(where)
-    unreadable = None
+    candidates, notes = _patiently(lambda: _candidates(where), f"what lies in {where}", retry_s, tell)
     for candidate in candidates:
+        folder = where / candidate
         try:
-            return Loaded(load(engine, where / candidate), str(where / candidate), notes)
+            state = _patiently(partial(load, engine, folder), f"checkpoint {folder}", retry_s, tell)
+            return Loaded(state, str(folder), notes)
         except CorruptCheckpointError as error:
             notes.append(f"skipped {candidate}: {error}")
-            unreadable = error if isinstance(error, UnreadableCheckpointError) else unreadable
-    if unreadable:
-        raise UserError(f"no checkpoint in {where} can be read: {unreadable}", "mend the storage, then --resume")
     return None
+
+
+def _patiently(work: Callable[[], Any], what: str, retry_s: float, tell: Callable[[str], Any] | None) -> Any:
+    """Run `work`, a collective, again and again while the storage fails on any rank; UserError after `retry_s`."""
+    began, said = time.monotonic(), False
+    while True:
+        try:
+            return work()
+        except UnreadableCheckpointError as error:
+            # By the clock of one rank, so that all give up together.
+            over = [time.monotonic() - began >= retry_s]
+            dist.broadcast_object_list(over, src=0)
+            if over[0]:
+                traceback.print_exc()
+                raise UserError(
+                    f"{what} cannot be read for {retry_s:g} s (checkpoint.retry_s): {error}",
+                    "mend the storage, or take away what is broken; then --resume",
+                ) from error
+            if tell and not said and dist.get_rank() == 0:
+                tell(f"{what} cannot be read ({error}): tried again for {retry_s:g} s")
+            said = True
+            time.sleep(min(RETRY_EVERY_S, retry_s / 4))
+
+
+def _candidates(where: Storage) -> tuple[list[str], list[str]]:
+    """Complete checkpoints, newest first, and why others are none, as the first rank alone lists them: all try the same."""
+    notes: list[str] = []
+
+    def complete() -> list[str]:
+        return [str(found) for found, _ in complete_newest_first(where, notes)] if dist.get_rank() == 0 else []
+
+    listed: list[Any] = [_together(complete), notes]
+    dist.broadcast_object_list(listed, src=0)
+    _check_all_see(where)
+    return listed[0], listed[1]
 
 
 def _check_all_see(where: Storage) -> None:
@@ -84,7 +122,8 @@ def load(engine: DeepSpeedEngine, folder: str | Path | Storage, filesystem: Any 
     Hashes are checked first, each rank reading its share of the files: a rank reads model/W twice, once to check and
     once to load. At the saved world size a rank gets its own random states and `state` back, at another those of rank
     0 (random states derived, see `rng.derive`). Raises, on all ranks alike, CorruptCheckpointError for damage
-    (nothing was touched) and UserError where the checkpoint belongs to another model.
+    (nothing was touched), UnreadableCheckpointError where the storage fails (load again), and UserError where the
+    checkpoint belongs to another model.
     """
     rank, world_size = dist.get_rank(), dist.get_world_size()
     where = Storage.at(folder, filesystem)
@@ -96,7 +135,7 @@ def load(engine: DeepSpeedEngine, folder: str | Path | Storage, filesystem: Any 
         with engine_view.settled():
             _together(lambda: _load_blocks(engine_view, checkpoint))
             _load_frozen(engine, engine_view, checkpoint)
-        _load_buffers(engine, checkpoint)
+        _together(lambda: _load_buffers(engine, checkpoint))
     for name, group in engine_view.groups.items():
         group.update({key: tuple(v) if isinstance(v, list) else v for key, v in checkpoint.groups[name].items()})
     engine.global_steps = checkpoint.markers[0].engine_steps
@@ -113,12 +152,15 @@ def _together(work: Callable[[], Any]) -> Any:
     fault: Exception | None = None
     try:
         result = work()
-    except (CorruptCheckpointError, UserError) as error:
+    except (CorruptCheckpointError, UserError, MemoryError, torch.OutOfMemoryError) as error:
         fault = error
     except FileNotFoundError as error:
         fault = CorruptCheckpointError(str(error))
-    except OSError as error:
-        fault = UnreadableCheckpointError(str(error))
+    except Exception as error:  # every store behind fsspec has errors of its own
+        fault = UnreadableCheckpointError(
+            str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        )
+        fault.__cause__ = error
     faults: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(faults, fault if fault is None else (type(fault), fault.args))
     first = next((found for found in faults if found), None)
@@ -212,11 +254,7 @@ def _load_frozen(engine: DeepSpeedEngine, engine_view: View, checkpoint: Checkpo
     frozen = frozen_parameters(engine, stepped)
     if not frozen:
         return
-    stored = [piece for piece in frozen if checkpoint.parameters[piece.name].stored]
-    for piece in stored:
-        host = torch.empty(piece.held.numel(), dtype=dtype_of(checkpoint.parameters[piece.name].dtype))
-        checkpoint.read([Wanted(FROZEN, piece.name, piece.held_start, host)])
-        piece.held.copy_(host)
+    _together(lambda: _read_frozen(frozen, checkpoint))
     mine = frozen_hashes(engine, frozen)
     named = [
         piece.name
@@ -237,6 +275,14 @@ def _load_frozen(engine: DeepSpeedEngine, engine_view: View, checkpoint: Checkpo
             f"frozen weights are not those of checkpoint {checkpoint.folder.name}: {one_of(sorted(other), 3)}",
             "resume with the same model.path and model.revision the run began with",
         )
+
+
+def _read_frozen(frozen: list[Frozen], checkpoint: Checkpoint) -> None:
+    for piece in frozen:
+        if checkpoint.parameters[piece.name].stored:
+            host = torch.empty(piece.held.numel(), dtype=dtype_of(checkpoint.parameters[piece.name].dtype))
+            checkpoint.read([Wanted(FROZEN, piece.name, piece.held_start, host)])
+            piece.held.copy_(host)
 
 
 def _load_buffers(engine: DeepSpeedEngine, checkpoint: Checkpoint) -> None:

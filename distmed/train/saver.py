@@ -197,7 +197,8 @@ def restore(job: Job, engine: DeepSpeedEngine, stream: Stream, logbook: Any) -> 
         {key: value for key, value in group.items() if key != "params"} for group in engine.optimizer.param_groups
     ]
     began = time.perf_counter()
-    loaded = load_newest(engine, job.checkpoints)
+    retry_s = job.recipe.checkpoint.retry_s
+    loaded = load_newest(engine, job.checkpoints, retry_s=retry_s, tell=logbook.note.remote)
     if loaded is None:
         left = folders.names(job.checkpoints)
         if not left and (elsewhere := ray.get(logbook.checkpoints.remote())):

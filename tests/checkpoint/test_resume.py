@@ -45,6 +45,7 @@ class Runs:
     fallen_back: dict[str, Any]
     refused: dict[str, Any]
     late: dict[str, Any]
+    hiccup: dict[str, Any]
 
     def folder(self, kind: str, step: int = 10, world_size: int = 2) -> Path:
         return self.root / kind / folders.name(step, world_size, 0)
@@ -73,6 +74,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             *first.values(),
             *(resume(kind) for kind in KINDS),
             {**first["zero3"], "root": str(root / "late"), "save_late": True},
+            {**resume("zero3"), "load": str(root / "zero3"), "newest": True, "hiccup": True},
         ],
     )
     (root / "zero3-other" / "x").mkdir(parents=True)
@@ -102,7 +104,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         hopped=dict(zip(KINDS, on_one[count : 2 * count], strict=True)),
         fallen_back=on_one[2 * count],
         refused=on_one[2 * count + 1],
-        late=on_two[-1],
+        late=on_two[-2],
+        hiccup=on_two[-1],
     )
 
 
@@ -180,6 +183,13 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(runs: Runs) -> None:
     assert len(found["notes"]) == 1
     assert "rank-00002-of-00002.safetensors is damaged" in found["notes"][0]
     assert found["losses"] == runs.resumed["zero3", 1]["losses"]
+
+
+def test_a_load_that_one_rank_could_not_end_is_made_again(runs: Runs) -> None:
+    found = runs.hiccup
+    assert found["folder"].endswith(folders.name(10, 2, 0)) and found["notes"] == []
+    assert found["losses"] == runs.resumed["zero3", 2]["losses"]
+    assert all(torch.equal(found["loaded"][key], value) for key, value in runs.straight["zero3"]["gathered-10"].items())
 
 
 def test_another_base_under_frozen_weights_is_refused(runs: Runs) -> None:

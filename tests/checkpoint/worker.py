@@ -7,6 +7,7 @@ and the gathered state at those steps to `out`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -113,6 +114,20 @@ def gathered(engine: Any) -> dict[str, Tensor]:
     return state
 
 
+def fail_once() -> None:
+    """The storage fails the last rank when it has read its first block, with an error that is no OSError."""
+    from distmed.checkpoint.read import Checkpoint
+
+    real, reads = Checkpoint.read, itertools.count()
+
+    def read(self: Checkpoint, wanted: Any) -> None:
+        real(self, wanted)
+        if dist.get_rank() == dist.get_world_size() - 1 and next(reads) == 1:
+            raise RuntimeError("Response payload is not completed")
+
+    Checkpoint.read = read  # type: ignore[method-assign]
+
+
 def run(job: dict[str, Any]) -> None:
     from distmed.checkpoint.folder import name
     from distmed.checkpoint.load import load, load_newest
@@ -125,7 +140,9 @@ def run(job: dict[str, Any]) -> None:
     if job.get("load"):
         try:
             if job.get("newest"):
-                found = load_newest(engine, job["load"])
+                if job.get("hiccup"):
+                    fail_once()
+                found = load_newest(engine, job["load"], retry_s=1.0)
                 assert found is not None
                 result["folder"], result["notes"], state = found.folder, found.notes, found.state
             else:
