@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,19 +120,19 @@ class Logbook:
         """One step; `shown` ones go to metrics.jsonl and W&B, the others only move the live line."""
         self.last_step = max(self.last_step, step)
         if shown:
-            self._track(step, metrics | evaluation)
+            self._track(self.tracker.log, step, metrics | evaluation)
         self._tell("step", step=step, metrics=metrics, shown=shown)
         if evaluation:
             self._tell("evaluation", step=step, metrics=evaluation)
 
     def log_late(self, step: int, evaluation: dict[str, float]) -> None:
         """The evaluation that a stop at `step` left out, made before the next step."""
-        self._track(step, evaluation)
+        self._track(self.tracker.log_late, step, evaluation)
         self._tell("evaluation", step=step, metrics=evaluation)
 
-    def _track(self, step: int, metrics: dict[str, float]) -> None:
+    def _track(self, log: Callable[[int, dict[str, float]], None], step: int, metrics: dict[str, float]) -> None:
         try:
-            self.tracker.log(step, metrics)
+            log(step, metrics)
         except OSError as error:
             # Nobody waits for the answer to this call: unsaid, the rest of the curve would be missing.
             self.stop = True

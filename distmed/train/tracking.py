@@ -12,6 +12,7 @@ import netrc
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -65,6 +66,11 @@ class Tracker:
         record = {"step": step, "attempt": self._attempt, **metrics}
         self._write(record)
         self._to_wandb(lambda run: run.log(record))
+
+    def log_late(self, step: int, evaluation: Mapping[str, float]) -> None:
+        """The evaluation of a step that was logged without it, in place of one that an attempt before this made late, too."""
+        _keep(self._metrics, lambda line: line["step"] != step or "train/loss" in line)
+        self.log(step, evaluation)
 
     def log_tables(
         self,
@@ -156,16 +162,17 @@ def wandb_environment() -> dict[str, str]:
 
 def cut_back(metrics: Path, step: int) -> None:
     """Keep the lines of metrics.jsonl up to `step`, and no half-written one."""
+    _keep(metrics, lambda line: line["step"] <= step)
+
+
+def _keep(metrics: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
     if not metrics.exists():
         return
     kept: list[str] = []
     for line in metrics.read_text(encoding="utf-8").splitlines():
-        try:
-            logged = int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
-            continue
-        if logged <= step:
-            kept.append(line + "\n")
+        with suppress(ValueError, KeyError, TypeError):
+            if wanted(json.loads(line)):
+                kept.append(line + "\n")
     fresh = metrics.with_name(metrics.name + ".tmp")
     with fresh.open("w", encoding="utf-8") as file:
         file.writelines(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,6 +108,25 @@ def test_what_tracking_has_to_say_later_is_told(logbook: Logbook) -> None:
     logbook.tracker.notes.append("W&B stopped (Error): metrics.jsonl goes on without it")
     assert texts(logbook, "note") == ["W&B stopped (Error): metrics.jsonl goes on without it"]
     assert texts(logbook, "note") == []
+
+
+def test_a_late_evaluation_is_in_the_metrics_once(logbook: Logbook) -> None:
+    """A stop at step 40 left it out; the attempts after it die before their first checkpoint, and each makes it."""
+    logbook.attempt_starts(0, 1, [])
+    logbook.log(30, {"train/loss": 2.0}, {"eval/loss": 0.9}, True)
+    logbook.log(40, {"train/loss": 1.0}, {}, True)
+    for loss in (0.5, 0.5, 0.6):
+        logbook.attempt_starts(40, 1, [])
+        logbook.log_late(40, {"eval/loss": loss})
+        logbook.log(50, {"train/loss": 0.7}, {}, True)
+    logged = [json.loads(line) for line in logbook.run.metrics.read_text().splitlines()]
+    assert [(line["step"], line.get("train/loss"), line.get("eval/loss")) for line in logged] == [
+        (30, 2.0, 0.9),
+        (40, 1.0, None),
+        (40, None, 0.6),
+        (50, 0.7, None),
+    ]
+    assert logged[2]["attempt"] == 3
 
 
 @pytest.mark.parametrize(
