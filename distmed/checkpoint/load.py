@@ -24,7 +24,7 @@ from distmed.checkpoint.frozen import Frozen, frozen_hashes, frozen_parameters, 
 from distmed.checkpoint.marker import CorruptCheckpointError, UnreadableCheckpointError
 from distmed.checkpoint.read import FROZEN, MASTER, Checkpoint, Wanted
 from distmed.checkpoint.slices import Block, View, full_shape, view
-from distmed.checkpoint.storage import Storage
+from distmed.checkpoint.storage import Storage, StorageError
 from distmed.checkpoint.tensors import dtype_name, dtype_of
 from distmed.errors import UserError, one_of
 
@@ -81,7 +81,7 @@ def _patiently(work: Callable[[], Any], what: str, retry_s: float, tell: Callabl
             dist.broadcast_object_list(over, src=0)
             if over[0]:
                 traceback.print_exc()
-                raise UserError(
+                raise StorageError(
                     f"{what} cannot be read for {retry_s:g} s (checkpoint.retry_s): {error}",
                     "mend the storage, or take away what is broken; then --resume",
                 ) from error
@@ -110,7 +110,7 @@ def _check_all_see(where: Storage) -> None:
     dist.all_gather_object(sees, (socket.gethostname(), _together(lambda: bool(names(where)))))
     blind = sorted({host for host, some in sees if not some})
     if blind and any(some for _, some in sees):
-        raise UserError(
+        raise StorageError(
             f"{one_of(blind)} sees no checkpoint in {where}, where other hosts see some",
             "mount the same storage on all hosts, or take these out of the cluster; then --resume",
         )

@@ -25,6 +25,10 @@ PARTIAL = ".partial"
 READ_BYTES = 8 << 20
 
 
+class StorageError(UserError):
+    """Of the place where things are kept: full, read-only or out of reach, whatever is written there."""
+
+
 @dataclass(frozen=True)
 class Storage:
     """One path on one filesystem."""
@@ -120,8 +124,8 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def disk_full(where: Storage, what: str) -> UserError:
-    return UserError(
+def disk_full(where: Storage, what: str) -> StorageError:
+    return StorageError(
         f"no space left for {what} in {where}; what was there before is untouched",
         "free some disk, lower checkpoint.keep, or set checkpoint.storage_path to a larger place and copy the checkpoints "
         "there; then --resume",

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from distmed.checkpoint import folder as folders
-from distmed.errors import one_of
+from distmed.checkpoint.storage import StorageError
+from distmed.errors import first_line, one_of
 from distmed.evaluate.metrics import Confusion, DiseaseRow
 from distmed.evaluate.plots import Plot
 from distmed.recipe import Recipe
@@ -136,7 +137,7 @@ class Logbook:
         except OSError as error:
             # Nobody waits for the answer to this call: unsaid, the rest of the curve would be missing.
             self.stop = True
-            self.fatal("user", f"cannot write {self.run.metrics}: {error.strerror}", "make room, then --resume")
+            self.fatal("user", f"cannot write {self.run.metrics}: {error.strerror}", "make room, then --resume", True)
 
     def log_tables(
         self, step: int, confusion: list[Confusion], per_disease: list[DiseaseRow], plots: list[Plot]
@@ -179,12 +180,13 @@ class Logbook:
         """No more steps come: the last checkpoint is on its way."""
         self._tell("ending")
 
-    def fatal(self, kind: str, message: str, hint: str) -> None:
+    def fatal(self, kind: str, message: str, hint: str, of_storage: bool = False) -> None:
         """The workers ended for a reason that a restart would only repeat.
 
         `kind`: `user` or `memory`, which a person can mend; `memory_of_fewer`, on fewer workers than asked for; or `run`.
+        `of_storage`: what the user can mend is where things are kept, and no recipe would fare better there.
         """
-        self._tell("fatal", reason=kind, message=message, hint=hint)
+        self._tell("fatal", reason=kind, message=message, hint=hint, of_storage=of_storage)
 
     def done(self, result: dict[str, Any]) -> None:
         """The loop came to its end, or was stopped after a checkpoint."""
@@ -232,12 +234,16 @@ def start_logbook(
     kind: type[Logbook] = Logbook,
     name: str | None = None,
 ) -> Any:
-    """The actor, on this host; its attempts go on from those of the run's checkpoints."""
+    """The actor, on this host; its attempts go on from those of the checkpoints. StorageError where these cannot be listed."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    attempt = folders.next_attempt(folders.checkpoint_root(recipe, run))
+    root = folders.checkpoint_root(recipe, run)
+    try:
+        attempt = folders.next_attempt(root)
+    except Exception as error:  # every store behind fsspec has errors of its own
+        raise StorageError(f"cannot read {root}: {first_line(error)}", "mend the storage, then --resume") from error
     actor: Any = ray.remote(kind).options(num_cpus=0, name=name, scheduling_strategy=here)
     return actor.remote(recipe, run.path, attempt, environment)
 

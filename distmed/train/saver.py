@@ -21,6 +21,7 @@ from distmed.checkpoint import folder as folders
 from distmed.checkpoint.load import load_newest
 from distmed.checkpoint.publish import ASKED, how_asked
 from distmed.checkpoint.save import HostMemory, Snapshot, snapshot
+from distmed.checkpoint.storage import StorageError
 from distmed.errors import UserError
 from distmed.model.lora import scale
 from distmed.train.job import Job
@@ -125,7 +126,7 @@ class Saver:
 
     def _give_up(self) -> None:
         self.hangs = True
-        self.failed = self.failed or UserError(
+        self.failed = self.failed or StorageError(
             f"{self.job.checkpoints} has taken nothing for {self._patience_s():g} s and does not say why",
             "older checkpoints are untouched; mend the storage, then --resume",
         )
@@ -170,7 +171,7 @@ class Saver:
                 hopeless = isinstance(error, OSError) and error.errno in HOPELESS
                 if hopeless or not limit_s or time.monotonic() - began > limit_s:
                     waited = "" if hopeless else f" for {limit_s:g} s (checkpoint.retry_s)"
-                    raise UserError(
+                    raise StorageError(
                         f"the checkpoint of step {step} cannot be written{waited}: {what}",
                         "older checkpoints are untouched; mend the storage, then --resume",
                     ) from error
@@ -202,7 +203,7 @@ def restore(job: Job, engine: DeepSpeedEngine, stream: Stream, logbook: Any) -> 
     if loaded is None:
         left = folders.names(job.checkpoints)
         if not left and (elsewhere := ray.get(logbook.checkpoints.remote())):
-            raise UserError(
+            raise StorageError(
                 f"{socket.gethostname()} sees no checkpoint in {job.checkpoints}, where the driver's host sees {elsewhere}",
                 "mount the same storage on all hosts; then --resume",
             )

@@ -14,6 +14,7 @@ import ray.train
 import torch
 import torch.distributed as dist
 
+from distmed.checkpoint.storage import StorageError
 from distmed.errors import UserError, first_line, one_of
 from distmed.model.load import load_model, load_tokenizer
 from distmed.model.sequence import Sharing
@@ -56,7 +57,8 @@ def run_worker(config: dict[str, Any]) -> None:
     try:
         train(job, logbook)
     except UserError as error:
-        ray.get(logbook.fatal.remote("user", error.message, error.hint))
+        of_storage = isinstance(error, StorageError)
+        ray.get(logbook.fatal.remote("user", error.message, error.hint, of_storage))
     except torch.OutOfMemoryError as error:
         context = ray.train.get_context()
         where = f"{socket.gethostname()}, rank {context.get_world_rank()}"

@@ -185,7 +185,7 @@ def _watch(search: Search, display: Display, signals: StopSignals, lock: RunLock
                 elif _spent(search, time.monotonic() - began):
                     search.tell_running("abandon", "the budget is used up")
                 elif search.refused is not None:
-                    search.tell_running("abandon", search.closed)
+                    search.tell_running("ask_to_stop")
                 display.show()
     finally:
         search.left = True

@@ -108,15 +108,21 @@ class Search:
                 number, result["step"], result["progress"], float(result["value"]), dict(result["metrics"])
             )
         elif result.get("state") == "waiting":
+            if result.get("hint"):
+                # What is wrong with the storage is wrong for all: each of them goes on when it is mended.
+                self._refuse(result["cause"], result["hint"])
             self.record.paused(number)
         elif result.get("state"):
             if result.get("hint") and self.record.trials[number].point == 0:
                 # What is wrong with the recipe itself is wrong with all that is tried around it.
-                self.refused = UserError(f"the recipe itself cannot be tried: {result['cause']}", result["hint"])
-                self.close("the recipe itself cannot be tried")
+                self._refuse(f"the recipe itself cannot be tried: {result['cause']}", result["hint"])
                 self.record.paused(number)
                 return
             self.ended(number, result["state"], result["cause"])
+
+    def _refuse(self, what: str, hint: str) -> None:
+        self.refused = self.refused or UserError(what, hint)
+        self.close(what)
 
     def ended(self, number: int, state: Any, cause: str = "") -> None:
         trial = self.record.trials[number]

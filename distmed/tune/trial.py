@@ -17,8 +17,10 @@ from typing import Any
 
 import ray
 
+from distmed.checkpoint.storage import StorageError
 from distmed.errors import UserError, last_line
 from distmed.recipe import Recipe
+from distmed.refusals import refusal
 from distmed.rundir import RunDir
 from distmed.train.job import Job
 from distmed.train.logbook import Logbook, start_logbook
@@ -103,7 +105,8 @@ class TrialRun:
     def next(self) -> dict[str, Any]:
         """Wait for the next evaluation, or the end: `step`, `progress`, `value`, `metrics`, or `done`, `state`, `cause`.
 
-        Each with the `generation` that it belongs to.
+        Each with the `generation` that it belongs to. A `hint` comes with what a person can mend: where the trial is `waiting`
+        it is the storage, and no setting would fare better there.
         Raises RuntimeError where the workers died more often than cluster.max_failures allows.
         """
         return {**self._next(), "generation": self.order.generation}
@@ -113,7 +116,10 @@ class TrialRun:
             if self.training is None:
                 self._begin()
         except UserError as error:
-            return {**self._ended("failed", error.message), "hint": error.hint}
+            state = "waiting" if isinstance(error, StorageError) else "failed"
+            return {**self._ended(state, error.message), "hint": error.hint}
+        except OSError as error:
+            return self._refused(error)
         assert self.training is not None
         while True:
             alive = self.training.is_alive()
@@ -123,6 +129,8 @@ class TrialRun:
                 if found is not None:
                     return found
             if not alive:
+                if self.training.error is not None and refusal(self.training.error, self.run) is not None:
+                    return self._refused(self.training.error)
                 self.end()
                 raise RuntimeError(last_line(self.training.error, "the workers ended without a word"))
             self.training.wait(LOOK_EVERY_S)
@@ -177,7 +185,7 @@ class TrialRun:
                 }
             case "fatal":
                 mend = {"hint": event["hint"]} if event["reason"] == "user" else {}
-                return {**self._ended("failed", event["message"]), **mend}
+                return {**self._ended("waiting" if event["of_storage"] else "failed", event["message"]), **mend}
             case "abandoned":
                 return self._ended("stopped", event["why"])
             case "done":
@@ -186,6 +194,13 @@ class TrialRun:
                 self.training.wait(END_S) if self.training else None
                 return self._ended("done", "", event["result"])
         return None
+
+    def _refused(self, error: BaseException) -> dict[str, Any]:
+        """The end of a trial to which a file system refused something; any other error is raised."""
+        refused = refusal(error, self.run)
+        if refused is None:
+            raise error
+        return {**self._ended("waiting", refused.message), "hint": refused.hint}
 
     def _ended(self, state: str, cause: str, result: dict[str, Any] | None = None) -> dict[str, Any]:
         facts = {"state": state, "cause": cause}

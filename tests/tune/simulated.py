@@ -12,10 +12,13 @@ from typing import Any
 
 from distmed.recipe import Recipe
 from distmed.recipe_file import check
+from distmed.rundir import RunDir
 from distmed.tune.proposals import Proposals
 from distmed.tune.record import Record
+from distmed.tune.search import Search
 from distmed.tune.space import Space
 from distmed.tune.stopping import stopping
+from distmed.tune.trial import Plan
 
 STEPS, EVERY = 90, 10
 LEAST: dict[str, Any] = {
@@ -112,3 +115,13 @@ def search(
 class _Hashable:
     def __init__(self, trial_id: str, config: dict[str, Any]) -> None:
         self.trial_id, self.config = trial_id, config
+
+
+def search_in(folder: Path, recipe: Recipe, *, workers: int = 1) -> Search:
+    """A search of `recipe` with two trials at once, as it stands by the record in `folder`."""
+    assert recipe.tune is not None
+    cluster = recipe.cluster.model_copy(update={"num_workers": workers})
+    plan = Plan(recipe.model_copy(update={"cluster": cluster}), RunDir(folder / "run"), "diag/macro_f1", 2, 2, {})
+    plan.run.path.mkdir(exist_ok=True)
+    record = Record(plan.run / "search.jsonl")
+    return Search(plan, Space(recipe), recipe.tune, record, mode="max", first_progress=0.1)
