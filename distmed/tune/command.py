@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from distmed import session
 from distmed.chatter import Chatter
 from distmed.errors import UserError
-from distmed.recipe import Recipe
+from distmed.recipe import Cluster, Recipe
 from distmed.rundir import RunDir
 from distmed.signals import StopSignals
 from distmed.train.beginning import Beginning
@@ -24,6 +24,7 @@ from distmed.train.lock import RunLock
 from distmed.train.progress import Progress
 from distmed.tune.checks import check_resume, check_search, metric_of, mode_of
 from distmed.tune.display import Display
+from distmed.tune.room import Room
 from distmed.tune.space import Space, tune_of
 
 if TYPE_CHECKING:
@@ -94,11 +95,11 @@ def _prepare(
     os.environ.update(RAY_TUNE)
     stack.enter_context(session.connected())
     signals.take()
-    at_once, hosts = _room(recipe, tune.concurrency)
-    check_hosts(checkpoint_root(recipe, run_dir), run_dir.path)
     # A trial has a fixed size: the most workers of a range.
     cluster = recipe.cluster.model_copy(update={"num_workers": recipe.cluster.most})
     fixed = recipe.model_copy(update={"cluster": cluster})
+    at_once, hosts = _room(fixed.cluster, tune.concurrency)
+    check_hosts(checkpoint_root(recipe, run_dir), run_dir.path)
     plan = Plan(fixed, run_dir, metric, at_once, -(-at_once // hosts), wandb_environment())
     own = trial_recipe(plan, space, Order(0, 0, 0, {}))
     job = make_job(own, run_dir, gpu=session.on_gpu(), resume=False, progress=progress)
@@ -112,11 +113,11 @@ def _prepare(
     return search, job
 
 
-def _room(recipe: Recipe, wanted: int | None) -> tuple[int, int]:
+def _room(cluster: Cluster, wanted: int | None) -> tuple[int, int]:
     """How many trials fit at once, and on how many hosts; raises UserError where not even one does."""
-    session.wait_for_room(recipe.cluster)
+    session.wait_for_room(cluster)
     places = session.places()
-    fit = max(1, sum(places) // recipe.cluster.most)
+    fit = max(1, sum(places) // cluster.most)
     return min(fit, wanted or fit), max(1, sum(place > 0 for place in places))
 
 
@@ -133,6 +134,10 @@ def _run(search: Search, job: Job, display: Display, progress: Progress, signals
         return INTERRUPTED
     if search.refused is not None:
         raise search.refused
+    if search.given_up is not None:
+        for line in search.given_up:
+            display.note(line)
+        return FAILED
     if not any(trial.best(search.mode) for trial in search.trials):
         return _nothing(search, display)
     from distmed.tune.selection import conclude
@@ -168,7 +173,7 @@ def _watch(search: Search, display: Display, signals: StopSignals, lock: RunLock
 
     # A signal may come in the middle of a line, so its handler writes none.
     signals.call(lambda: search.close("the search was stopped"))
-    told = False
+    told, room = False, Room(search)
     began = time.monotonic()
     thread.start()
     try:
@@ -184,8 +189,10 @@ def _watch(search: Search, display: Display, signals: StopSignals, lock: RunLock
                     search.tell_running("ask_to_stop")
                 elif _spent(search, time.monotonic() - began):
                     search.tell_running("abandon", "the budget is used up")
-                elif search.refused is not None:
+                elif search.refused is not None or search.given_up is not None:
                     search.tell_running("ask_to_stop")
+                else:
+                    room.look()
                 display.show()
     finally:
         search.left = True

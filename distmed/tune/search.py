@@ -30,6 +30,8 @@ from distmed.tuning import Tune
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as RayTrial
 
+ANSWER_S = 10.0
+
 
 class LeftError(Exception):
     """The driver leaves the search; there is nobody to tell."""
@@ -47,6 +49,7 @@ class Search:
         self.closed = ""
         self.left = False
         self.refused: UserError | None = None
+        self.given_up: tuple[str, str] | None = None
         self.proposals = Proposals(
             space, tune, seed=self.seed, mode=mode, trials=record.trials, parallel=plan.at_once > 1
         )
@@ -65,6 +68,11 @@ class Search:
     def close(self, why: str) -> None:
         """Propose no more trials; those that run are ended by the caller."""
         self.closed = self.closed or why
+
+    def give_up(self, what: str, hint: str) -> None:
+        """Nothing is wrong with the recipe, but no trial can go on now."""
+        self.given_up = self.given_up or (what, hint)
+        self.close(what)
 
     # ------------------------------------------------------------------ what Ray Tune's searcher asks
 
@@ -198,16 +206,30 @@ class Search:
         now = time.time()
         return sum(trial.seconds_at(now) * trial.workers for trial in self.record.trials.values()) / 3600
 
-    def tell_running(self, method: str, *arguments: Any) -> None:
-        """Call a method of the logbook of every running trial, by its name."""
+    def tell_running(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of the logbook of every running trial, by its name; where the answers will be."""
         import ray
 
+        answers = []
         for number in list(self.live.values()):
             try:
                 logbook = ray.get_actor(logbook_name(self.plan.run, number))
             except ValueError:
                 continue
-            getattr(logbook, method).remote(*arguments)
+            answers.append(getattr(logbook, method).remote(*arguments))
+        return answers
+
+    def all_wait(self) -> bool:
+        """Whether trials run, and each of them is known to wait for workers: none prepares its data, none trains."""
+        import ray
+
+        answers = self.tell_running("waits")
+        if not answers or len(answers) < len(self.live):
+            return False
+        try:
+            return all(ray.get(answers, timeout=ANSWER_S))
+        except ray.exceptions.RayError:
+            return False
 
 
 class Asks(Searcher):

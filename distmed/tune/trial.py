@@ -58,6 +58,10 @@ class Order:
 class TrialLogbook(Logbook):
     """The logbook of a trial, which the search finds by its name: it can end the trial from outside."""
 
+    def waits(self) -> bool:
+        """Whether workers were asked for, and none is there."""
+        return self.controller() is not None and not self.places
+
     def abandon(self, why: str) -> None:
         """Ends the trial as it is, without a checkpoint."""
         self._tell("abandoned", why=why)
@@ -100,6 +104,7 @@ class TrialRun:
         self.logbook: Any = None
         self.job: Job | None = None
         self.training: Training | None = None
+        self.has_workers = False
         self.events: list[dict[str, Any]] = []
 
     def next(self) -> dict[str, Any]:
@@ -128,6 +133,9 @@ class TrialRun:
                 found = self._take(self.events.pop(0))
                 if found is not None:
                     return found
+            if not self.has_workers and ray.get(self.logbook.stop_asked.remote()):
+                # What was saved stays; workers that may never come are not waited for.
+                return self._ended("waiting", "")
             if not alive:
                 if self.training.error is not None and refusal(self.training.error, self.run) is not None:
                     return self._refused(self.training.error)
@@ -175,6 +183,10 @@ class TrialRun:
     def _take(self, event: dict[str, Any]) -> dict[str, Any] | None:
         assert self.job is not None
         match event["kind"]:
+            case "worker":
+                self.has_workers = True
+            case "failed":
+                self.has_workers = False
             case "evaluation":
                 metrics = event["metrics"]
                 return {

@@ -89,7 +89,8 @@ def test_a_search_that_runs_is_not_started_twice(early: TuneDoor) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_address")
-def test_more_workers_than_the_cluster_has_are_refused(door: TuneDoor) -> None:
-    refusal = door.refuse(changed(SMALL, train__global_batch=512), "--num-workers", "500")
+@pytest.mark.parametrize("workers", [500, [1, 500]])
+def test_more_workers_than_the_cluster_has_are_refused(door: TuneDoor, workers: int | list[int]) -> None:
+    refusal = door.refuse(changed(SMALL, train__global_batch=512, cluster={"num_workers": workers}))
     assert "500 workers want a" in refusal.message
     assert "lower --num-workers" in refusal.hint

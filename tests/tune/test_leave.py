@@ -21,6 +21,8 @@ def test_ray_tune_has_ended_before_the_driver_goes(monkeypatch: pytest.MonkeyPat
     search: Any = SimpleNamespace(
         left=False,
         refused=None,
+        given_up=None,
+        plan=SimpleNamespace(recipe=SimpleNamespace(cluster=None)),
         tune=SimpleNamespace(time_s=None, accelerator_hours=None),
         proposals=SimpleNamespace(finished=False),
     )

@@ -8,13 +8,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from distmed.checkpoint.storage import Storage, disk_full
+from distmed.train.driver import FAILED
 from distmed.train.logbook import Logbook
+from distmed.train.stall import Place
+from distmed.tune import command
 from distmed.tune import trial as trials
 from distmed.tune.record import Record
+from distmed.tune.room import Room
 from distmed.tune.search import Search
 from distmed.tune.trial import Order, TrialLogbook, TrialRun
 from tests.tune.conftest import SMALL, TuneDoor, changed
@@ -43,7 +48,9 @@ def search(tmp_path: Path) -> Search:
 def run(search: Search, monkeypatch: pytest.MonkeyPatch) -> TrialRun:
     """A trial whose logbook lies in this process, and whose workers are alive and silent."""
     book: Any = TrialLogbook.__new__(TrialLogbook)
-    book.events, book.stop, book.leave, book.places = [], False, False, {}
+    book.events, book.causes, book.places = [], [], {}
+    book.stop = book.leave = book.told_failure = False
+    book.last_step = 0
     book.tracker = SimpleNamespace(notes=[], finish=lambda summary: None)
 
     class Here:
@@ -51,6 +58,7 @@ def run(search: Search, monkeypatch: pytest.MonkeyPatch) -> TrialRun:
             return SimpleNamespace(remote=getattr(book, name))
 
     monkeypatch.setattr(trials.ray, "get", lambda answer: answer)
+    book._track = lambda step, metrics: None
     monkeypatch.setattr(trials.ray, "kill", lambda actor: None)
     made: Any = TrialRun(search.plan, Order(1, 1, 0, {LR: 1e-4}))
     made.logbook, made.book = Here(), book
@@ -93,6 +101,97 @@ def test_a_storage_out_of_reach_pauses_the_trial(run: TrialRun, monkeypatch: pyt
     run.training = None
     found = run.next()
     assert found["state"] == "waiting" and "no route to the store" in found["cause"]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_trial_without_workers_ends_when_it_is_asked_to_stop(run: TrialRun, lost: bool) -> None:
+    book = run.book  # type: ignore[attr-defined]
+    if lost:
+        book.worker_starts(Place(0, "a host", "its id", 1, 0.0, 2))
+        book.workers_failed({}, [0], [])
+    found: list[dict[str, Any]] = []
+    waits = threading.Thread(target=lambda: found.append(run.next()), daemon=True)
+    waits.start()
+    waits.join(1)
+    assert waits.is_alive()
+    book.ask_to_stop()
+    waits.join(5)
+    assert [each["state"] for each in found] == ["waiting"]
+
+
+def test_one_that_has_workers_is_left_to_save(run: TrialRun) -> None:
+    book = run.book  # type: ignore[attr-defined]
+    book.worker_starts(Place(0, "a host", "its id", 1, 0.0, 2))
+    book.ask_to_stop()
+    book.log(20, {}, {"diag/macro_f1": 0.5}, True)
+    assert run.next()["step"] == 20
+    book.done({"stopped": True, "grows": False, "speed": {"tokens_per_s": 1.0}, "state": {"step": 21}})
+    assert run.next()["state"] == "waiting"
+
+
+class Watched:
+    """A search with one trial that has asked for four workers, ten looks a minute."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.there, self.waits, self.said = 0.0, 4, True, ("", "")
+        monkeypatch.setattr("distmed.tune.room.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("distmed.tune.room.session.places", lambda: [self.there])
+        self.search: Any = SimpleNamespace(
+            live={"a": 0, "b": 1},
+            workers=4,
+            all_wait=lambda: self.waits,
+            plan=SimpleNamespace(recipe=recipe_with()),
+            give_up=lambda *lines: setattr(self, "said", lines if not self.said[0] else self.said),
+        )
+        self.room = Room(self.search)
+
+    def minutes(self, minutes: float) -> str:
+        for _ in range(round(10 * minutes)):
+            self.now += 6
+            self.room.look()
+        return self.said[0]
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(monkeypatch)
+
+
+def test_a_search_whose_trials_have_too_few_hosts_left_is_given_up(watched: Watched) -> None:
+    watched.there = 3
+    assert watched.minutes(0.5) == ""
+    assert watched.minutes(0.5) == "a trial needs 4 workers, for 36 s there was room for 3"
+    assert "--resume when there are hosts" in watched.said[1]
+
+
+def test_a_search_to_which_others_give_no_place_is_given_up(watched: Watched) -> None:
+    assert watched.minutes(14) == ""
+    assert watched.minutes(2).startswith("no worker of any trial has started for 9")
+
+
+def test_a_trial_may_wait_while_another_of_its_search_has_the_places(watched: Watched) -> None:
+    watched.waits, watched.there = False, 3
+    assert watched.minutes(60) == ""
+    watched.waits, watched.there = True, 4
+    watched.minutes(14)
+    # One ends, the next begins.
+    watched.search.live = {"b": 1, "c": 2}
+    assert watched.minutes(14) == ""
+
+
+def test_a_search_that_was_given_up_has_failed_and_goes_on_with_all_of_its_trials(
+    search: Search, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Status 1: under Slurm a job that has lost a host is then requeued."""
+    search.give_up("a trial needs 4 workers", "--resume when there are hosts")
+    for number in (0, 1):
+        search.reported(number, {"done": True, "state": "waiting", "cause": ""})
+    monkeypatch.setattr(command, "_watch", lambda *_: None)
+    monkeypatch.setattr("distmed.tune.table.write_tables", lambda search: None)
+    display, signals = MagicMock(), MagicMock(asked=False)
+    assert command._run(search, MagicMock(), display, MagicMock(), signals, MagicMock()) == FAILED
+    assert [call.args[0] for call in display.note.call_args_list] == list(search.given_up or ())
+    assert [trial.number for trial in make(tmp_path).proposals.waiting] == [0, 1]
 
 
 @pytest.fixture
