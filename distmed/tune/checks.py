@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -74,6 +75,7 @@ def check_resume(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
     if resume and not exists:
         raise UserError(f"no search to resume at {run_dir.path}", "start it without --resume")
     if not exists:
+        _refuse_leftovers(recipe, run_dir)
         return
     before = yaml.safe_load(run_dir.recipe.read_text(encoding="utf-8"))
     now = yaml.safe_load(recipe.to_yaml())
@@ -82,6 +84,23 @@ def check_resume(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
         raise UserError(
             f"the search at {run_dir.path} had another {changed.key}",
             f"put it back, or start a new one with --name; only {', '.join(CHANGEABLE_AT_RESUME)} may change",
+        )
+
+
+def _refuse_leftovers(recipe: Recipe, run_dir: RunDir) -> None:
+    """The trials of a new search must not go on from checkpoints that those of another of its name left in storage_path."""
+    from distmed.checkpoint import folder as folders
+    from distmed.checkpoint.storage import Storage
+
+    if recipe.checkpoint.storage_path is None:
+        return
+    where = Storage.at(folders.checkpoint_root(recipe, run_dir).rpartition("/")[0])
+    of_trial = re.compile(rf"{re.escape(run_dir.name)}-\d{{5}}(\.\d+)?")
+    left = [name for name in where.children() if of_trial.fullmatch(name) and folders.names(where / name)]
+    if left:
+        raise UserError(
+            f"{where} holds checkpoints of an earlier search of this name: {one_of(sorted(left), 3)}",
+            "give another --name, or take them away",
         )
 
 

@@ -76,6 +76,16 @@ def test_a_search_is_not_resumed_as_another(early: TuneDoor, changes: dict[str, 
         check_resume(check(SMALL), run, resume=False)
 
 
+@pytest.mark.parametrize("left", ["small-00000", "small-00012.3"])
+def test_a_new_search_does_not_go_on_from_the_weights_of_an_older_one(early: TuneDoor, left: str) -> None:
+    store = early.folder / "store"
+    for name in ("other-00000", "small-best", left):
+        (store / name / "step-00000240-world-1-attempt-0").mkdir(parents=True)
+    refusal = early.refuse(changed(SMALL, checkpoint__storage_path=str(store)))
+    assert refusal.message == f"{store} holds checkpoints of an earlier search of this name: {left}"
+    assert "--name" in refusal.hint
+
+
 def test_a_search_that_runs_is_not_started_twice(early: TuneDoor) -> None:
     run = RunDir(early.folder / "runs" / "small")
     run.path.mkdir(parents=True)
