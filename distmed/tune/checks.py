@@ -40,6 +40,7 @@ def mode_of(metric: str, tune: Tune) -> str:
 
 def check_search(space: Space, tune: Tune, run_dir: RunDir) -> None:
     """Hold the recipe, and every end of every knob, against model, data and DeepSpeed."""
+    from distmed.stream.store import check_data
     from distmed.train.preparation import check_inputs
 
     if tune.search == "grid":
@@ -57,6 +58,8 @@ def check_search(space: Space, tune: Tune, run_dir: RunDir) -> None:
         check_inputs(recipe.model_copy(update={"checkpoint": checkpoint}), run_dir, resume=True)
 
     look(space.recipe)
+    for source in space.recipe.data.test:
+        check_data(source, space.recipe.task, run_dir.data)
     for key, value, recipe in space.candidates():
         if key.split(".")[0] in NEEDS_THE_MODEL or key in NEEDS_THE_MODEL:
             try:
@@ -79,11 +82,13 @@ def check_resume(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
         return
     before = yaml.safe_load(run_dir.recipe.read_text(encoding="utf-8"))
     now = yaml.safe_load(recipe.to_yaml())
-    changed = next(differences(_lasting(before), _lasting(now)), None)
+    scored = any((run_dir / "test").glob("*/metrics.json"))
+    changed = next(differences(_lasting(before, scored=scored), _lasting(now, scored=scored)), None)
     if changed:
+        may = [*CHANGEABLE_AT_RESUME, *([] if scored else ["data.test"])]
         raise UserError(
             f"the search at {run_dir.path} had another {changed.key}",
-            f"put it back, or start a new one with --name; only {', '.join(CHANGEABLE_AT_RESUME)} may change",
+            f"put it back, or start a new one with --name; only {', '.join(may)} may change",
         )
 
 
@@ -104,10 +109,11 @@ def _refuse_leftovers(recipe: Recipe, run_dir: RunDir) -> None:
         )
 
 
-def _lasting(values: dict[str, Any]) -> dict[str, Any]:
-    """What must stay: all but budgets, and how long things are waited for."""
+def _lasting(values: dict[str, Any], *, scored: bool) -> dict[str, Any]:
+    """What must stay: all but budgets, how long things are waited for, and test cases that nothing was scored on."""
     block = values.get("tune")
     if block is None:
         raise UserError("the run to resume is no search", "give --name, or resume it with `distmed train`")
     kept = {key: value for key, value in block.items() if key not in CHANGEABLE_AT_RESUME}
-    return {**values, "tune": kept, "cluster": None, "tracking": None}
+    data = {**values["data"], "test": values["data"].get("test") if scored else None}
+    return {**values, "data": data, "tune": kept, "cluster": None, "tracking": None}

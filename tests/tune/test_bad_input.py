@@ -30,6 +30,7 @@ from tests.tune.conftest import SMALL, TuneDoor, changed
         ({"tune__search": "grid"}, "grid needs whole lists", "give it `choice`"),
         ({"tune__metric": "diag/makro_f1"}, "no evaluation gives diag/makro_f1", "diag/macro_f1"),
         ({"tune__mode": "min"}, "tune.mode=min, but the better diag/macro_f1 is the max one", "leave tune.mode out"),
+        ({"data__test": [{"source": "dve.jsonl"}]}, "dve.jsonl", ""),
         ({"data__eval": []}, "a search needs data.eval to choose by", "add eval cases"),
         ({"tune__scheduler": "hyperband"}, "tune.scheduler", "mend the value"),
         ({"tune__trials": 0}, "tune.trials", "mend the value"),
@@ -84,6 +85,17 @@ def test_a_new_search_does_not_go_on_from_the_weights_of_an_older_one(early: Tun
     refusal = early.refuse(changed(SMALL, checkpoint__storage_path=str(store)))
     assert refusal.message == f"{store} holds checkpoints of an earlier search of this name: {left}"
     assert "--name" in refusal.hint
+
+
+def test_the_test_cases_may_change_until_a_model_was_scored_on_them(early: TuneDoor) -> None:
+    run = RunDir(early.folder / "runs" / "small")
+    (run / "test" / "0").mkdir(parents=True)
+    run.recipe.write_text(check(changed(SMALL, data__test=[{"source": "dve.jsonl"}])).to_yaml())
+    mended = check(changed(SMALL, data__test=[{"source": "dev.jsonl"}]))
+    check_resume(mended, run, resume=True)
+    (run / "test" / "0" / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match=r"had another data\.test"):
+        check_resume(mended, run, resume=True)
 
 
 def test_a_search_that_runs_is_not_started_twice(early: TuneDoor) -> None:
