@@ -13,7 +13,7 @@ from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.tune.space import Space
 from distmed.tuning import Tune
-from distmed.values import differences
+from distmed.values import MISSING, differences
 
 CHANGEABLE_AT_RESUME = ("trials", "time_s", "accelerator_hours", "concurrency", "retries")
 NEEDS_THE_MODEL = ("model", "data", "deepspeed", "train.precision")
@@ -83,7 +83,10 @@ def check_resume(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
     before = yaml.safe_load(run_dir.recipe.read_text(encoding="utf-8"))
     now = yaml.safe_load(recipe.to_yaml())
     scored = any((run_dir / "test").glob("*/metrics.json"))
-    changed = next(differences(_lasting(before, scored=scored), _lasting(now, scored=scored)), None)
+    found = differences(_lasting(before, scored=scored), _lasting(now, scored=scored))
+    knobs = {f"tune.space.{key}" for key in now["tune"]["space"]}
+    # A key that the earlier recipe lacks came with a newer version, but for a knob.
+    changed = next((each for each in found if each.before is not MISSING or each.key in knobs), None)
     if changed:
         may = [*CHANGEABLE_AT_RESUME, *([] if scored else ["data.test"])]
         raise UserError(

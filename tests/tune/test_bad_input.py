@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from distmed.errors import UserError
 from distmed.recipe_file import check
@@ -62,6 +63,10 @@ def test_a_resume_of_nothing_is_named(early: TuneDoor) -> None:
     [
         ({"tune__space": {"optimizer.lr": {"loguniform": [1e-5, 1e-1]}}}, "tune.space.optimizer.lr.loguniform"),
         ({"train__max_steps": 9}, "another train.max_steps"),
+        (
+            {"tune__space": {**SMALL["tune"]["space"], "optimizer.warmup": {"uniform": [0, 1]}}},
+            "space.optimizer.warmup",
+        ),
         ({"tune__scheduler": "median"}, "another tune.scheduler"),
     ],
 )
@@ -75,6 +80,15 @@ def test_a_search_is_not_resumed_as_another(early: TuneDoor, changes: dict[str, 
     assert message in error.value.message
     with pytest.raises(UserError, match="exists already"):
         check_resume(check(SMALL), run, resume=False)
+
+
+def test_a_search_goes_on_with_a_newer_version_whose_recipes_have_another_key(early: TuneDoor) -> None:
+    run = RunDir(early.folder / "runs" / "small")
+    run.path.mkdir(parents=True)
+    older = yaml.safe_load(check(SMALL).to_yaml())
+    del older["train"]["mlp_tiles"], older["tune"]["grace"]
+    run.recipe.write_text(yaml.safe_dump(older))
+    check_resume(check(SMALL), run, resume=True)
 
 
 @pytest.mark.parametrize("left", ["small-00000", "small-00012.3"])
