@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 
-from distmed.checkpoint.storage import StorageError
+from distmed.checkpoint.storage import Storage, StorageError
 from distmed.errors import UserError, last_line
 from distmed.recipe import Recipe
 from distmed.refusals import refusal
@@ -165,7 +165,9 @@ class TrialRun:
         self.logbook = start_logbook(self.recipe, self.run, self.plan.environment, kind=TrialLogbook, name=name)
         self.job = job = self._make_job()
         write_run_files(job)
-        if self.order.clone and not folders.names(job.checkpoints):
+        if self.order.clone and folders.newest_complete(job.checkpoints)[0] is None:
+            # What is there was cut short.
+            Storage.at(job.checkpoints).remove()
             copy_checkpoint(self.order.clone, job.checkpoints)
         self.training = Training(job, self.logbook, {"DISTMED_TRIALS_AT_ONCE": str(self.plan.per_host)})
 

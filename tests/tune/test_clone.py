@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
+import fsspec
 import pytest
 
 from distmed.checkpoint import folder as folders
 from distmed.checkpoint.storage import Storage
+from distmed.errors import UserError
 from distmed.rundir import RunDir
+from distmed.tune import trial as trials
 from distmed.tune.record import Record, Trial
 from distmed.tune.search import Search
 from distmed.tune.space import Space
-from distmed.tune.trial import Plan
+from distmed.tune.trial import Order, Plan, TrialRun
 from tests.tune.simulated import recipe_with
 
 LR = "optimizer.lr"
+MARKER = "rank-0-of-1.json"
 HALF_WRITTEN = "step-00000030-world-2-attempt-0"
 
 
@@ -111,3 +117,32 @@ def test_nobody_is_copied_before_a_whole_checkpoint_of_his_own(search: Search) -
     search.clone(1, 0, {LR: 5e-4})
     # Its checkpoint of step 20 was made by the source, and says nothing of its own setting.
     assert search.clone(0, 1, {LR: 1e-4}) is None
+
+
+def test_a_copy_to_a_remote_storage_that_was_cut_short_is_made_anew(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial's process died between two files of it."""
+    monkeypatch.setattr(
+        folders,
+        "why_incomplete",
+        lambda folder, _=None: None if MARKER in Storage.at(folder).children() else "no marker",
+    )
+    store = fsspec.filesystem("memory")
+    name = "step-00000020-world-1-attempt-0"
+    for file in ("rank-0.safetensors", MARKER):
+        store.pipe(f"/store/run-00000/{name}/{file}", b"of the source")
+    store.pipe(f"/store/run-00001.1/{name}/rank-0.safetensors", b"of")
+    run = TrialRun(search.plan, Order(1, 1, 0, {LR: 5e-4}, 1, f"memory://store/run-00000/{name}"))
+    monkeypatch.setattr(trials, "ray", MagicMock())
+    monkeypatch.setattr(trials, "start_logbook", MagicMock())
+    monkeypatch.setattr(trials, "_free", lambda name: None)
+    monkeypatch.setattr(trials, "Training", MagicMock(side_effect=UserError("it trains", "")))
+    monkeypatch.setattr("distmed.train.preparation.write_run_files", lambda job: None)
+    monkeypatch.setattr(run, "_make_job", lambda: SimpleNamespace(checkpoints="memory://store/run-00001.1"))
+    assert run.next()["cause"] == "it trains"
+    copied = Storage.at(f"memory://store/run-00001.1/{name}")
+    assert {file: (copied / file).read() for file in copied.children()} == {
+        "rank-0.safetensors": b"of the source",
+        MARKER: b"of the source",
+    }
