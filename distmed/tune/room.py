@@ -14,6 +14,8 @@ from distmed.train.watch import LOOK_S, SETTLE_S, START_S
 if TYPE_CHECKING:
     from distmed.tune.search import Search
 
+ANSWER_S = 10.0
+
 
 class Room:
     """`look` is called again and again. A trial that waits while another of its search trains is none of its matter."""
@@ -36,7 +38,7 @@ class Room:
             return
         self._looked = now
         live = set(self.search.live)
-        if live != self._live or not self.search.all_wait():
+        if live != self._live or not self._all_wait():
             self._live = live
             self._begin()
             return
@@ -55,3 +57,15 @@ class Room:
                 f"no worker of any trial has started for {now - self._alone_since:.0f} s",
                 "see who holds the cluster, and what Ray says in log.txt; then --resume",
             )
+
+    def _all_wait(self) -> bool:
+        """Whether trials run, and each of them is known to wait for workers: none prepares its data, none trains."""
+        import ray
+
+        answers = self.search.tell_running("waits")
+        if not answers or len(answers) < len(self.search.live):
+            return False
+        try:
+            return all(ray.get(answers, timeout=ANSWER_S))
+        except ray.exceptions.RayError:
+            return False

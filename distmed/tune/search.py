@@ -30,8 +30,6 @@ from distmed.tuning import Tune
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as RayTrial
 
-ANSWER_S = 10.0
-
 
 class LeftError(Exception):
     """The driver leaves the search; there is nobody to tell."""
@@ -115,6 +113,7 @@ class Search:
             self.record.evaluated(
                 number, result["step"], result["progress"], float(result["value"]), dict(result["metrics"])
             )
+            self._forget_generation_before(self.record.trials[number])
         elif result.get("state") == "waiting":
             if result.get("hint"):
                 # What is wrong with the storage is wrong for all: each of them goes on when it is mended.
@@ -186,13 +185,32 @@ class Search:
         run, recipe = self._place(order)
         return checkpoint_root(recipe, run)
 
-    def prune(self, keep: set[int]) -> None:
-        """Take away the checkpoints of ended trials but those in `keep`."""
+    def _forget_generation_before(self, trial: Trial) -> None:
+        """Of a trial that goes on as a copy: what others were copied from is theirs by links, but not on a remote storage."""
         from distmed.checkpoint.storage import Storage
 
+        if trial.clones:
+            before = Storage.at(self._checkpoints(replace(self._order(trial), generation=trial.clones - 1)))
+            if before.is_local:
+                before.remove()
+
+    def prune(self, keep: set[int]) -> None:
+        """Take away the checkpoints of ended trials but those in `keep`, of which the last generation stays.
+
+        Nor does a folder go that a trial which goes on later is to be copied from.
+        """
+        from distmed.checkpoint.storage import Storage
+
+        wanted = [trial.copied for trial in self.trials if trial.copied and not trial.ended]
         for trial in self.trials:
-            if trial.ended and trial.number not in keep | self.pruned:
-                Storage.at(self._checkpoints(self._order(trial))).remove()
+            if not trial.ended or trial.number in self.pruned:
+                continue
+            kept = trial.number in keep
+            for generation in range(trial.clones + (not kept)):
+                root = Storage.at(self._checkpoints(replace(self._order(trial), generation=generation)))
+                if not any(folder.startswith(f"{root}/") for folder in wanted):
+                    root.remove()
+            if not kept:
                 self.pruned.add(trial.number)
 
     # ------------------------------------------------------------------ what the search has cost
@@ -218,18 +236,6 @@ class Search:
                 continue
             answers.append(getattr(logbook, method).remote(*arguments))
         return answers
-
-    def all_wait(self) -> bool:
-        """Whether trials run, and each of them is known to wait for workers: none prepares its data, none trains."""
-        import ray
-
-        answers = self.tell_running("waits")
-        if not answers or len(answers) < len(self.live):
-            return False
-        try:
-            return all(ray.get(answers, timeout=ANSWER_S))
-        except ray.exceptions.RayError:
-            return False
 
 
 class Asks(Searcher):

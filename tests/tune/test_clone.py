@@ -17,10 +17,11 @@ from distmed.tune import trial as trials
 from distmed.tune.record import Record, Trial
 from distmed.tune.search import Search
 from distmed.tune.space import Space
-from distmed.tune.trial import Order, Plan, TrialRun
+from distmed.tune.trial import Order, Plan, TrialRun, trial_folder
 from tests.tune.simulated import recipe_with
 
 LR = "optimizer.lr"
+VALUE = {"progress": 0.4, "metrics": {}, "value": 0.9}
 MARKER = "rank-0-of-1.json"
 HALF_WRITTEN = "step-00000030-world-2-attempt-0"
 
@@ -36,7 +37,8 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
         record.start(Trial(number, number, 0, {LR: 10.0 ** -(3 + number)}))
         for step in (10, 20, 30):
             record.evaluated(number, step, step / 100, 0.5 - 0.1 * number, {})
-    plan = Plan(recipe, RunDir(tmp_path / "run"), "diag/macro_f1", 2, 2, {})
+    monkeypatch.chdir(tmp_path)
+    plan = Plan(recipe, RunDir(Path("run")), "diag/macro_f1", 2, 2, {})
     for name in ("step-00000010-world-2-attempt-0", "step-00000020-world-2-attempt-0", HALF_WRITTEN):
         for rank in (0, 1):
             path = plan.run / "trials" / "00000" / "checkpoints" / name / f"rank-{rank}.safetensors"
@@ -66,10 +68,9 @@ def test_a_copy_takes_every_rank_of_the_newest_whole_checkpoint_and_keeps_it_whe
 
 def test_the_result_for_which_it_became_a_copy_is_not_told_of_the_copy(search: Search) -> None:
     search.clone(1, 0, {LR: 5e-4})
-    result = {"progress": 0.4, "metrics": {}, "value": 0.9}
-    search.reported(1, {**result, "step": 40, "generation": 0})
+    search.reported(1, {**VALUE, "step": 40, "generation": 0})
     assert search.record.trials[1].best("max") is None
-    search.reported(1, {**result, "step": 30, "generation": 1})
+    search.reported(1, {**VALUE, "step": 30, "generation": 1})
     assert [each.step for each in search.record.trials[1].own_evaluations] == [30]
 
 
@@ -117,6 +118,47 @@ def test_nobody_is_copied_before_a_whole_checkpoint_of_his_own(search: Search) -
     search.clone(1, 0, {LR: 5e-4})
     # Its checkpoint of step 20 was made by the source, and says nothing of its own setting.
     assert search.clone(0, 1, {LR: 1e-4}) is None
+
+
+def test_what_a_trial_was_before_is_taken_away_once_it_reports_as_a_copy(search: Search) -> None:
+    before = checkpoint(search, 1, 0, 30)
+    search.clone(1, 0, {LR: 5e-4})
+    assert before.exists()
+    search.reported(1, {**VALUE, "step": 30, "generation": 1})
+    assert not before.exists()
+    assert search.place(1)[0].checkpoints.is_dir()
+
+
+def test_at_the_end_only_the_last_generation_of_the_winner_stays(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of what was left where a session was killed."""
+    monkeypatch.setattr("distmed.tune.search.write_tables", lambda search: None)
+    for _ in range(2):
+        search.clone(1, 0, {LR: 5e-4})
+    for generation in range(3):
+        checkpoint(search, 1, generation, 10)
+    for number in (0, 1):
+        search.ended(number, "done")
+    search.prune(keep={1})
+    left = {path.parent.name for path in (search.plan.run / "trials").glob("*/checkpoints")}
+    assert left == {"00001.2"}
+
+
+def test_what_a_paused_trial_is_to_be_copied_from_stays(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distmed.tune.search.write_tables", lambda search: None)
+    search.clone(1, 0, {LR: 5e-4})
+    search.record.paused(1)
+    search.ended(0, "done")
+    search.prune(keep=set())
+    assert search.record.trials[1].copied is not None and Path(search.record.trials[1].copied).is_dir()
+
+
+def checkpoint(search: Search, number: int, generation: int, step: int) -> Path:
+    folder = trial_folder(search.plan.run, number, generation).checkpoints / f"step-{step:08d}-world-2-attempt-0"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "rank-0.safetensors").write_text("weights")
+    return folder
 
 
 def test_a_copy_to_a_remote_storage_that_was_cut_short_is_made_anew(

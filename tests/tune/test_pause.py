@@ -136,10 +136,11 @@ class Watched:
         self.now, self.there, self.waits, self.said = 0.0, 4, True, ("", "")
         monkeypatch.setattr("distmed.tune.room.time.monotonic", lambda: self.now)
         monkeypatch.setattr("distmed.tune.room.session.places", lambda: [self.there])
+        monkeypatch.setattr("ray.get", lambda answers, timeout: answers)
         self.search: Any = SimpleNamespace(
             live={"a": 0, "b": 1},
             workers=4,
-            all_wait=lambda: self.waits,
+            tell_running=lambda method: [self.waits, True],
             plan=SimpleNamespace(recipe=recipe_with()),
             give_up=lambda *lines: setattr(self, "said", lines if not self.said[0] else self.said),
         )
