@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 State = Literal["running", "waiting", "done", "stopped", "failed"]
 ENDED = ("done", "stopped", "failed")
+BEAT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Phase:
 @dataclass
 class Trial:
     """`point` numbers the settings, `repeat` the seeds of one; `clones` counts how often it went on as a copy, last of the
-    checkpoint `copied`. Seconds are those in which it had, or waited for, workers.
+    checkpoint `copied`. Seconds are those in which it had, or waited for, workers, of which it may have had others before.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Trial:
     state: State = "running"
     cause: str = ""
     seconds: float = 0.0
+    accelerator_seconds: float = 0.0
     retries: int = 0
     clones: int = 0
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -83,6 +85,9 @@ class Trial:
     def seconds_at(self, now: float) -> float:
         return self.seconds + (now - self.since if self.since is not None else 0.0)
 
+    def accelerator_seconds_at(self, now: float) -> float:
+        return self.accelerator_seconds + (self.seconds_at(now) - self.seconds) * self.workers
+
 
 class Record:
     """`search.jsonl`: appended to, never rewritten. `trials` is what all lines together say."""
@@ -92,10 +97,13 @@ class Record:
         self.clock = clock
         self.trials: dict[int, Trial] = {}
         self._writes = False
+        self._last = 0.0
         for event in _lines(path):
             self._take(event)
+        self._cut_short = [trial.number for trial in self.trials.values() if trial.since is not None]
         for trial in self.trials.values():
-            _pause(trial, trial.since)
+            # The driver lived until its last line.
+            _pause(trial, self._last)
             trial.state = trial.state if trial.ended else "waiting"
 
     def start(self, trial: Trial) -> None:
@@ -128,19 +136,30 @@ class Record:
         if not self.trials[number].ended:
             self._write("end", number, state=state, cause=cause)
 
-    def _write(self, event: str, number: int, **fields: Any) -> None:
+    def beat(self) -> None:
+        """Called again and again: what trials cost is known to the minute, also where nothing happens until a kill."""
+        if self.clock() - self._last >= BEAT_S and any(trial.since is not None for trial in self.trials.values()):
+            self._write("beat", None)
+
+    def _write(self, event: str, number: int | None, **fields: Any) -> None:
         line = {"event": event, "trial": number, "time": round(self.clock(), 3), **fields}
         if not self._writes:
             _cut_back(self.path)
             self._writes = True
+            for lost in self._cut_short:
+                self._append({"event": "pause", "trial": lost, "time": self._last})
+        self._append(line)
+        self._take(line)
+
+    def _append(self, line: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self._take(line)
 
     def _take(self, event: dict[str, Any]) -> None:
         number, at = event["trial"], event["time"]
+        self._last = at
         match event["event"]:
             case "start":
                 if number not in self.trials:
@@ -154,7 +173,7 @@ class Record:
                     )
                 trial = self.trials[number]
                 _pause(trial, trial.since)
-                trial.state, trial.since = "running", at
+                trial.state, trial.since, trial.workers = "running", at, event["workers"]
             case "evaluation":
                 trial = self.trials[number]
                 found = Evaluation(event["step"], event["progress"], event["value"], event["metrics"])
@@ -192,13 +211,14 @@ def as_loss(value: float, mode: str) -> float:
 
 def _go_on(trial: Trial, at: float) -> None:
     if trial.since is not None:
-        trial.seconds += at - trial.since
+        trial.accelerator_seconds = trial.accelerator_seconds_at(at)
+        trial.seconds = trial.seconds_at(at)
         trial.since = at
 
 
 def _pause(trial: Trial, at: float | None) -> None:
-    if trial.since is not None and at is not None:
-        trial.seconds += at - trial.since
+    if at is not None:
+        _go_on(trial, at)
     trial.since = None
 
 

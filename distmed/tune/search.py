@@ -6,7 +6,6 @@ own snapshots are not used: what a resumed search knows, it knows from the recor
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +102,7 @@ class Search:
     def started(self, number: int) -> None:
         """It has a process; with workers it is soon after."""
         if self.record.trials[number].since is None:
-            self.record.start(self.record.trials[number])
+            self.record.start(replace(self.record.trials[number], workers=self.workers))
 
     def reported(self, number: int, result: dict[str, Any]) -> None:
         if result.get("generation", 0) < self.record.trials[number].clones:
@@ -217,12 +216,12 @@ class Search:
 
     def seconds(self) -> float:
         """Seconds in which workers were held, all trials together."""
-        now = time.time()
-        return sum(trial.seconds_at(now) for trial in self.record.trials.values())
+        now = self.record.clock()
+        return sum(trial.seconds_at(now) for trial in list(self.record.trials.values()))
 
     def accelerator_hours(self) -> float:
-        now = time.time()
-        return sum(trial.seconds_at(now) * trial.workers for trial in self.record.trials.values()) / 3600
+        now = self.record.clock()
+        return sum(trial.accelerator_seconds_at(now) for trial in list(self.record.trials.values())) / 3600
 
     def tell_running(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of the logbook of every running trial, by its name; where the answers will be."""
@@ -266,6 +265,7 @@ class Tells(Callback):
         if self.search.left:
             # Ray Tune ends all trials then. Nothing of it is written: the record may be another driver's by now.
             raise LeftError
+        self.search.record.beat()
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         self.search.started(trial.config["trial"])

@@ -24,7 +24,7 @@ def rows(search: Search) -> list[dict[str, Any]]:
                 "best_step": best.step if best else None,
                 "steps": trial.step,
                 "seconds": round(trial.seconds, 1),
-                "accelerator_hours": round(trial.seconds * trial.workers / 3600, 5),
+                "accelerator_hours": round(trial.accelerator_seconds / 3600, 5),
                 "retries": trial.retries,
                 "cause": trial.cause,
                 **{key: _cell(trial.setting.get(key)) for key in search.space.order},

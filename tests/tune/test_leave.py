@@ -20,6 +20,7 @@ from distmed.tune.search import Tells
 def test_ray_tune_has_ended_before_the_driver_goes(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     search: Any = SimpleNamespace(
         left=False,
+        record=SimpleNamespace(beat=lambda: None),
         refused=None,
         given_up=None,
         plan=SimpleNamespace(recipe=SimpleNamespace(cluster=None)),

@@ -11,7 +11,8 @@ import pytest
 from distmed.recipe import Recipe
 from distmed.tune.record import Record, Trial
 from distmed.tune.selection import ranking
-from tests.tune.simulated import EVERY, STEPS, macro_f1, recipe_with, search
+from distmed.tune.table import rows
+from tests.tune.simulated import EVERY, STEPS, macro_f1, recipe_with, search, search_in
 
 
 def settings(record: Record) -> list[dict[str, Any]]:
@@ -185,3 +186,61 @@ def test_a_grid_ends_when_it_has_been_tried(tmp_path: Path) -> None:
     tried = [(each["optimizer.lr"], each["optimizer.warmup"]) for each in settings(found.record)]
     assert sorted(tried) == [(lr, warmup) for lr in (1e-5, 1e-4, 1e-3) for warmup in (0.05, 0.1)]
     assert tried[0] == (1e-5, 0.05)
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_a_search_has_cost_is_known_to_the_minute_after_a_kill(tmp_path: Path) -> None:
+    """Eight hours, an evaluation after the first 100 s; the next driver begins a day later, and is killed as well."""
+    clock, path = Clock(), tmp_path / "r.jsonl"
+    record = Record(path, clock)
+    record.start(Trial(0, 0, 0, {}, workers=4))
+    record.start(Trial(1, 1, 0, {}, workers=4))
+    clock.now = 100
+    record.evaluated(0, 5, 0.5, 0.3, {})
+    while clock.now < 8 * 3600:
+        clock.now += 1
+        record.beat()
+    clock.now = 32 * 3600
+    for hours in (8, 9):
+        record = Record(path, clock)
+        spent = [(trial.seconds / 3600, trial.accelerator_seconds / 3600) for trial in record.trials.values()]
+        assert spent == [
+            (pytest.approx(hours, abs=0.1), pytest.approx(4 * hours, abs=0.1)),
+            pytest.approx((8, 32), abs=0.1),
+        ]
+        record.start(record.trials[0])
+        clock.now += 3600
+        record.beat()
+
+
+def test_a_record_without_beats_reads_as_before(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "r.jsonl"
+    record = Record(path, clock)
+    record.start(Trial(0, 0, 0, {}))
+    clock.now = 100
+    record.evaluated(0, 5, 0.5, 0.3, {})
+    assert not any("beat" in line for line in path.read_text().splitlines())
+    assert Record(path).trials[0].seconds == 100
+
+
+def test_each_session_counts_with_its_own_workers(tmp_path: Path) -> None:
+    clock = Clock()
+    recipe = recipe_with()
+    for workers in (8, 1):
+        found = search_in(tmp_path, recipe, workers=workers)
+        found.record.clock = clock
+        assert isinstance(found.propose("a"), dict)
+        found.started(0)
+        clock.now += 3600
+        assert found.accelerator_hours() == (8 if workers == 8 else 9)
+        found.record.paused(0)
+    assert found.accelerator_hours() == 9
+    assert rows(found)[0]["accelerator_hours"] == 9

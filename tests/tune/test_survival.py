@@ -35,7 +35,7 @@ def test_a_search_that_loses_one_process_after_the_other_finds_what_the_undistur
     before = len(events(run))
     finished(door.start(GRID, "--resume"))
 
-    assert {event["trial"] for event in events(run)[before:]} == {1, 2}
+    assert {event["trial"] for event in events(run)[before:] if event["event"] != "beat"} == {1, 2}
     trials, undisturbed = table(run), table(searched.run)
     told = ("trial", "state", "cause", "metric", "steps", LR)
     assert [[row[key] for key in told] for row in trials] == [[row[key] for key in told] for row in undisturbed]
