@@ -48,7 +48,8 @@ tr.stopped {color: #8a9099} tr.failed {color: #b3352b}
 <h1>Search {{ name }}</h1>
 <p><b>{{ metric }} {{ "%.4f"|format(best.value) }}</b>{% if best.sd is not none %} ± {{ "%.4f"|format(best.sd) }}{% endif %}
 by trial {{ best.trials[0] }}{% if untuned %}; the recipe as it was: <b>{{ "%.4f"|format(untuned.value) }}</b>{% endif %}.
-{{ counts.done }} trials ran to their end, {{ counts.stopped }} were stopped, {{ counts.failed }} failed;
+{{ counts.done }} trials ran to their end, {{ counts.stopped }} were stopped, {{ counts.failed }} failed{% if counts.waiting %},
+{{ counts.waiting }} were paused and would go on{% endif %};
 {{ "%.2f"|format(hours) }} accelerator-hours.{% if ended_by %} {{ ended_by }}.{% endif %}</p>
 <p class="said">The best of many is optimistic on the cases it was chosen by. Only the test split says what to expect.</p>
 {% if test %}<h2>Test split</h2>

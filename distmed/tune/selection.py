@@ -96,7 +96,8 @@ def conclude(search: Search, job: Job, progress: Progress) -> None:
         "best": {"value": winner.mean, "sd": winner.sd, "trials": winner.trials, "setting": winner.setting},
         "untuned": _untuned(search, ranks),
         "trials": {
-            state: sum(trial.state == state for trial in search.trials) for state in ("done", "stopped", "failed")
+            state: sum(trial.state == state for trial in search.trials)
+            for state in ("done", "stopped", "failed", "waiting")
         },
         "ended_by": search.closed or None,
         "seconds": round(search.seconds(), 1),

@@ -63,7 +63,7 @@ class TrialLogbook(Logbook):
         return self.controller() is not None and not self.places
 
     def abandon(self, why: str) -> None:
-        """Ends the trial as it is, without a checkpoint."""
+        """Ends the workers as they are, without a checkpoint: the trial goes on from its last one where the search does."""
         self._tell("abandoned", why=why)
 
 
@@ -201,7 +201,7 @@ class TrialRun:
                 mend = {"hint": event["hint"]} if event["reason"] == "user" else {}
                 return {**self._ended("waiting" if event["of_storage"] else "failed", event["message"]), **mend}
             case "abandoned":
-                return self._ended("stopped", event["why"])
+                return self._ended("waiting", event["why"])
             case "done":
                 if event["result"]["stopped"]:
                     return self._ended("waiting", "")

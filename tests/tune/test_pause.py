@@ -21,6 +21,7 @@ from distmed.tune import trial as trials
 from distmed.tune.record import Record
 from distmed.tune.room import Room
 from distmed.tune.search import Search
+from distmed.tune.selection import ranking
 from distmed.tune.trial import Order, TrialLogbook, TrialRun
 from tests.tune.conftest import SMALL, TuneDoor, changed
 from tests.tune.simulated import recipe_with, search_in
@@ -127,6 +128,20 @@ def test_one_that_has_workers_is_left_to_save(run: TrialRun) -> None:
     assert run.next()["step"] == 20
     book.done({"stopped": True, "grows": False, "speed": {"tokens_per_s": 1.0}, "state": {"step": 21}})
     assert run.next()["state"] == "waiting"
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "pbt"])
+def test_a_budget_pauses_what_runs_ranks_it_and_a_larger_one_goes_on_with_it(
+    search: Search, run: TrialRun, tmp_path: Path, scheduler: str
+) -> None:
+    search.close("tune.time_s=10 ended")
+    run.book.abandon("the budget is used up")  # type: ignore[attr-defined]
+    search.reported(0, {"done": True, "state": "waiting", "cause": ""})
+    search.reported(1, run.next())
+    assert [rank.trials for rank in ranking(search.trials, mode="max", seeds=1)] == [[0], [1]]
+    again = make(tmp_path, scheduler=scheduler, time_s=100000, trials=2)
+    assert not again.proposals.finished
+    assert [again.propose(name)["trial"] for name in "ab"] == [0, 1]  # type: ignore[index]
 
 
 class Watched:
