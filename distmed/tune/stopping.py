@@ -54,21 +54,32 @@ class Stopping(FIFOScheduler):
             self._replay(trial, known)
 
     def on_trial_result(self, tune_controller: TuneController, trial: RayTrial, result: dict[str, Any]) -> str:
-        if "value" not in result or result.get("done") or trial.config["repeat"] > 0 or trial.trial_id in self.judged:
+        if "value" not in result or result.get("done") or trial.config["repeat"] > 0:
             return str(TrialScheduler.CONTINUE)
-        decision = self.rule.on_trial_result(tune_controller, trial, _seen(result["progress"], result["value"]))
+        seen = _seen(result["progress"], result["value"])
+        if trial.trial_id in self.judged:
+            self._tell(trial, seen)
+            return str(TrialScheduler.CONTINUE)
+        decision = self.rule.on_trial_result(tune_controller, trial, seen)
         if decision == TrialScheduler.CONTINUE:
             return decision
-        # The median rule does not want to be asked again about one whom it would have stopped.
         self.judged.add(trial.trial_id)
         exempt = trial.config["point"] == 0 or result["progress"] >= 1.0
         return str(TrialScheduler.CONTINUE if exempt else TrialScheduler.STOP)
 
     def _replay(self, trial: Any, known: Trial) -> None:
+        """Who was to be stopped is in the record: asked again, in another order, the rule would say something else."""
         for each in known.evaluations:
-            decision = self.rule.on_trial_result(None, trial, _seen(each.progress, each.value))  # type: ignore[arg-type]
-            if decision != TrialScheduler.CONTINUE:
-                return
+            self._tell(trial, _seen(each.progress, each.value))
+
+    def _tell(self, trial: Any, seen: dict[str, float]) -> None:
+        """Let the rule know an evaluation, whatever it would decide."""
+        nobody: Any = None
+        if isinstance(self.rule, MedianStoppingRule):
+            # Asked, it would strike the trial off once behind, and fail at its next evaluation.
+            self.rule.on_trial_complete(nobody, trial, seen)
+        else:
+            self.rule.on_trial_result(nobody, trial, seen)
 
 
 class _Past:
