@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from distmed import __version__
-from distmed.errors import UserError
+from distmed.errors import DONE, FAILED, INTERRUPTED, mistakes_told
 from distmed.refusals import refusal
 
 app = typer.Typer(
@@ -118,7 +118,7 @@ def prepare(
         report = run(settings, out, processes=num_workers or os.cpu_count() or 1, watch=Watch(sys.stdout))
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command continues", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     report.show(out, sys.stdout)
 
 
@@ -258,7 +258,7 @@ def doctor(
     for finding in examine(storage):
         typer.echo(finding.line())
         failed = failed or finding.state == "fail"
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(FAILED if failed else DONE)
 
 
 @app.command()
@@ -289,16 +289,11 @@ def export(
 
 def main(argv: list[str] | None = None) -> None:
     """Run a verb; a UserError, or what a file system refuses, becomes two lines and status 2."""
-    try:
-        app(args=argv, prog_name="distmed")
-    except UserError as error:
-        told = error
-    except OSError as error:
-        refused = refusal(error, Path.cwd())
-        if refused is None:
-            raise
-        told = refused
-    else:
-        return
-    typer.echo(f"error: {told.message}\n  fix: {told.hint}", err=True)
-    sys.exit(2)
+    with mistakes_told():
+        try:
+            app(args=argv, prog_name="distmed")
+        except OSError as error:
+            refused = refusal(error, Path.cwd())
+            if refused is None:
+                raise
+            raise refused from error

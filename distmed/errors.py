@@ -1,4 +1,15 @@
-"""What the user can mend. Everything else that is raised is a bug, and shows its traceback."""
+"""What the user can mend, how it is told, and the statuses that a process ends with.
+
+Everything else that is raised is a bug, and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+DONE, FAILED, MENDABLE, INTERRUPTED = 0, 1, 2, 130
 
 
 class UserError(Exception):
@@ -31,3 +42,18 @@ def last_line(error: BaseException | None, otherwise: str) -> str:
     """Ray's errors carry the worker's traceback, whose end says what happened. `otherwise`: where the error says nothing."""
     lines = str(error or "").strip().splitlines()
     return lines[-1] if lines else otherwise
+
+
+def told(error: UserError) -> str:
+    """Its two lines, as a person reads them."""
+    return f"error: {error.message}\n  fix: {error.hint}"
+
+
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """A UserError ends the process: its two lines, and status 2."""
+    try:
+        yield
+    except UserError as error:
+        print(told(error), file=sys.stderr)
+        sys.exit(MENDABLE)

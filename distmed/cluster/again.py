@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from distmed.cluster.launch import recipe_of
-from distmed.errors import UserError
+from distmed.errors import mistakes_told
 from distmed.train.driver import run_folder
 from distmed.train.lock import STALE_S, is_alive, read_owner
 
@@ -34,12 +34,9 @@ def wait_for_dead_driver(lock: Path) -> None:
 
 
 def main() -> None:
-    try:
+    with mistakes_told():
         wait_for_dead_driver(run_folder(recipe_of(sys.argv[2:]).name).lock)
         words = command(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error.message}\n  fix: {error.hint}", file=sys.stderr)
-        sys.exit(2)
     os.execv(sys.executable, [sys.executable, "-m", "distmed", *words])
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from distmed.errors import UserError
+from distmed.errors import mistakes_told
 from distmed.recipe import Recipe
 from distmed.recipe_file import load_recipe
 from distmed.train.driver import run_folder, unnamed_recipe
@@ -44,11 +44,8 @@ def facts(arguments: list[str]) -> str:
 
 
 def main() -> None:
-    try:
+    with mistakes_told():
         print(facts(sys.argv[1:]))
-    except UserError as error:
-        print(f"error: {error.message}\n  fix: {error.hint}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

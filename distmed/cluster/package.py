@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from distmed.errors import UserError
+from distmed.errors import UserError, mistakes_told
 
 LIMIT_BYTES = 100 * 2**20
 HANDED_ON = ("DISTMED_RUNS", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "HF_HUB_OFFLINE")
@@ -67,11 +67,8 @@ def _heeded(name: str) -> bool:
 def main() -> None:
     folder, source, out = (Path(word) for word in sys.argv[1:4])
     values = yaml.safe_load(source.read_text(encoding="utf-8"))
-    try:
+    with mistakes_told():
         total = check_size(size_of(folder, values.get("excludes", [])))
-    except UserError as error:
-        print(f"error: {error.message}\n  fix: {error.hint}", file=sys.stderr)
-        sys.exit(2)
     print(f"ships {total / 2**20:.1f} MiB of {folder.resolve()}")
     out.write_text(yaml.safe_dump(runtime_env(values, dict(os.environ))), encoding="utf-8")
 

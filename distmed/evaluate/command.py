@@ -20,7 +20,7 @@ from distmed import session
 from distmed.cases.case import Case
 from distmed.cases.prompts import Prompt
 from distmed.chatter import Chatter
-from distmed.errors import UserError
+from distmed.errors import DONE, INTERRUPTED, UserError
 from distmed.evaluate.about import VERSION, about_data, about_model, about_prompt, versions
 from distmed.evaluate.assembly import Other, Scored, diagnoses, exams
 from distmed.evaluate.figure import limits_to_read
@@ -36,7 +36,6 @@ from distmed.evaluate.sources import sources_of
 from distmed.recipe import Cluster, Source
 from distmed.signals import StopSignals
 
-DONE, INTERRUPTED = 0, 130
 WORK, LOG = "parts", "log.txt"
 CALIBRATION = "calibration.json"
 LATENCY_CASES = 20

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from distmed.cases.case import Case
 from distmed.chatter import Chatter
-from distmed.errors import UserError, one_of
+from distmed.errors import DONE, INTERRUPTED, UserError, one_of
 from distmed.evaluate.loading import Opened, open_model
 from distmed.evaluate.pool import Pool
 from distmed.evaluate.progress import Progress
@@ -29,7 +29,6 @@ from distmed.signals import StopSignals
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DONE, INTERRUPTED = 0, 130
 ENDINGS = (".parquet", ".jsonl", ".csv")
 TOP = 5
 CALIBRATION, LOG = "calibration.json", "log.txt"

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distmed.errors import UserError
+from distmed.errors import DONE, MENDABLE, UserError, told
 from distmed.prepare.manifest import MANIFEST, Manifest
 from distmed.prepare.open import prepared_folder, source_content, source_stamp
 from distmed.prepare.read import Reader
@@ -242,8 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         found = Search(set(asked.ids), asked.raw).through(asked.runs)
     except UserError as wrong:
-        print(f"error: {wrong.message}\n  fix: {wrong.hint}", file=sys.stderr)
-        return 2
+        print(told(wrong), file=sys.stderr)
+        return MENDABLE
     for each in found.sightings:
         far = "" if each.source.startswith("data.eval") else f", {each.epochs:.2f} epochs trained"
         if each.torn:
@@ -253,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{_count(len({each.run for each in found.sightings}), 'run')}{unsearched}")
     for error in found.unanswered:
         print(f"not searched: {error.message}\n{error.hint}", file=sys.stderr)
-    return 2 if found.unanswered else 0
+    return MENDABLE if found.unanswered else DONE
 
 
 if __name__ == "__main__":
