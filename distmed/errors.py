@@ -44,9 +44,9 @@ def last_line(error: BaseException | None, otherwise: str) -> str:
     return lines[-1] if lines else otherwise
 
 
-def told(error: UserError) -> str:
+def told(error: UserError, what: str = "error") -> str:
     """Its two lines, as a person reads them."""
-    return f"error: {error.message}\n  fix: {error.hint}"
+    return f"{what}: {error.message}\n  fix: {error.hint}"
 
 
 @contextmanager

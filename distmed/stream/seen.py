@@ -252,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unsearched = f", {len(found.unanswered)} could not be searched" if found.unanswered else ""
     print(f"{_count(len({each.run for each in found.sightings}), 'run')}{unsearched}")
     for error in found.unanswered:
-        print(f"not searched: {error.message}\n{error.hint}", file=sys.stderr)
+        print(told(error, "not searched"), file=sys.stderr)
     return MENDABLE if found.unanswered else DONE
 
 

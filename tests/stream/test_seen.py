@@ -107,6 +107,7 @@ def test_a_damaged_run_counts_as_not_searched_and_the_others_are_searched(
         "1 run, 4 could not be searched",
     ]
     assert [line.split()[2] for line in told.err.splitlines() if line.startswith("not searched: ")] == list("bcde")
+    assert told.err.count("\n  fix: ") == 4
 
 
 def visits(count: int = 24) -> list[dict[str, object]]:
@@ -135,7 +136,7 @@ def test_a_patient_is_found_where_prepare_took_the_identifiers_away(
     # Without the source nobody can know, and that is said.
     assert main([str(folder), "P2"]) == 2
     said = capfd.readouterr()
-    assert "0 runs" in said.out and "not searched: a  data.train.0" in said.err and "--raw" in said.err
+    assert "0 runs" in said.out and "not searched: a  data.train.0" in said.err and "  fix: add --raw" in said.err
     assert main([str(folder), "P2", "--raw", str(raw)]) == 0
     assert f"a  data.train.0  3 cases ({', '.join(f'{tmp_path.name}/notes.jsonl:{n}' for n in (7, 8, 9))})" in (
         capfd.readouterr().out
