@@ -6,11 +6,8 @@ is the same whoever makes it, and one that is there already is not made again.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +18,7 @@ from distmed.prepare.parts import Parts, write_part
 from distmed.prepare.read import Placed
 from distmed.prepare.settings import Settings
 from distmed.prepare.stages import Stages
+from distmed.processes import fresh_processes
 
 BATCH_ROWS = 1000
 BATCH_CHARS = 4 << 20
@@ -109,9 +107,7 @@ def _here(settings: Settings, evaluation: Path | None) -> Callable[[Path, list[P
 def _pool(
     stack: ExitStack, processes: int, settings: Settings, evaluation: Path | None
 ) -> Callable[[Path, list[Placed]], Future[None]]:
-    """Fresh processes: the reading libraries have threads, and a fork of those may hang."""
-    context = multiprocessing.get_context("spawn")
-    pool = stack.enter_context(ProcessPoolExecutor(processes, context, _start_process, (settings, evaluation)))
+    pool = stack.enter_context(fresh_processes(processes, _start_process, settings, evaluation))
     return lambda path, batch: pool.submit(_in_process, path, batch)
 
 
@@ -125,16 +121,7 @@ _stages: Stages  # of this process
 
 def _start_process(settings: Settings, evaluation: Path | None) -> None:
     global _stages
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _stages = Stages(settings, evaluation)
-
-
-def _end_with_parent() -> None:
-    """A driver that is killed cannot tell its processes to end."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _in_process(path: Path, batch: list[Placed]) -> None:

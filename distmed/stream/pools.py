@@ -5,17 +5,15 @@ A function and its arguments flow in, results flow out in the order of the argum
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from distmed.errors import UserError
+from distmed.processes import fresh_processes
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,7 +68,7 @@ def pool(shared: Any, workers: int) -> Iterator[Pool]:
     if workers > 1 and cluster_cpus:
         yield _ray_tasks(shared, cluster_cpus)
     elif workers > 1:
-        with _processes(shared, workers) as executor:
+        with fresh_processes(workers, _start_process, shared) as executor:
             try:
                 yield _Elsewhere(
                     workers, lambda work, item: executor.submit(_in_process, work, item), lambda future: future.result()
@@ -111,24 +109,10 @@ def _in_task(shared: Any, work: Callable[[Any, T], R], item: T) -> R:
 _shared: Any  # of this process
 
 
-def _processes(shared: Any, workers: int) -> ProcessPoolExecutor:
-    """Fresh processes: the driver has threads, and a fork of those may hang."""
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_process, (shared,))
-
-
 def _start_process(shared: Any) -> None:
     global _shared
     _shared = shared
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A driver that is killed cannot tell its processes to end."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _in_process(work: Callable[[Any, T], R], item: T) -> R:

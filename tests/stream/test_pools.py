@@ -20,9 +20,10 @@ from distmed.stream.pools import pool
 def test_a_killed_driver_leaves_no_counting_process() -> None:
     script = (
         "import time\n"
-        "from distmed.stream.pools import _processes\n"
+        "from distmed.processes import fresh_processes\n"
+        "from distmed.stream.pools import _start_process\n"
         "if __name__ == '__main__':\n"
-        "    pool = _processes(None, 2)\n"
+        "    pool = fresh_processes(2, _start_process, None)\n"
         "    list(pool.map(abs, range(8)))\n"
         "    print(*pool._processes, flush=True)\n"
         "    time.sleep(60)\n"

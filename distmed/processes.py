@@ -1,0 +1,28 @@
+"""Processes of this host: fresh ones, since a fork of a process that has threads may hang, and they end with their parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+
+def fresh_processes(count: int, start: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
+    """Each of them begins with `start(*arguments)`."""
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, (start, *arguments))
+
+
+def _begin(start: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    start(*arguments)
+
+
+def _end_with_parent() -> None:
+    """A driver that is killed cannot tell its processes to end."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
