@@ -23,10 +23,10 @@ from distmed.chatter import Chatter
 from distmed.errors import DONE, INTERRUPTED, UserError
 from distmed.evaluate.about import VERSION, about_data, about_model, about_prompt, versions
 from distmed.evaluate.assembly import Other, Scored, diagnoses, exams
+from distmed.evaluate.calibration_file import CALIBRATION, Calibration
 from distmed.evaluate.figure import limits_to_read
 from distmed.evaluate.integrity import rounded
 from distmed.evaluate.labels import LabelSpace
-from distmed.evaluate.learned import Learned
 from distmed.evaluate.loading import Opened, open_model
 from distmed.evaluate.pool import Pool
 from distmed.evaluate.progress import Progress
@@ -37,7 +37,6 @@ from distmed.recipe import Cluster, Source
 from distmed.signals import StopSignals
 
 WORK, LOG = "parts", "log.txt"
-CALIBRATION = "calibration.json"
 LATENCY_CASES = 20
 SHOWN = ("top1", "top3", "macro_f1", "balanced_accuracy", "auroc_macro", "ece", "ece_mass", "brier")
 
@@ -136,7 +135,7 @@ def _evaluate(
     pool.time_alone(read["data"].cases[:LATENCY_CASES], mode=asked.mode)
     _write_speed(out / "speed.json", pool, request.num_workers)
     if learned is not None:
-        _write_calibration(out / CALIBRATION, asked.opened, learned)
+        _write(out / CALIBRATION, Calibration.of(asked.opened, learned).model_dump())
     report = write_report(out)
     _show(metrics, progress)
     progress.line(f"report   {report}")
@@ -213,13 +212,6 @@ def _write_speed(path: Path, pool: Pool, workers: int) -> None:
             "device": facts["device"],
         },
     )
-
-
-def _write_calibration(path: Path, opened: Opened, learned: Learned) -> None:
-    """What `distmed predict` needs to say how sure it is, when to abstain, and what a generator may answer."""
-    space = {"labels": opened.labels, "label_names": opened.label_names}
-    taught = {"temperature": learned.temperature, **learned.thresholds.to_dict()}
-    _write(path, {"version": 1, "model": opened.hash, **taught, **space})
 
 
 def _show(metrics: dict[str, Any], progress: Progress) -> None:

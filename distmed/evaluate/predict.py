@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
 
 from distmed.cases.case import Case
 from distmed.chatter import Chatter
 from distmed.errors import DONE, INTERRUPTED, UserError, one_of
+from distmed.evaluate.calibration_file import Calibration
 from distmed.evaluate.loading import Opened, open_model
 from distmed.evaluate.pool import Pool
 from distmed.evaluate.progress import Progress
@@ -31,17 +31,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".parquet", ".jsonl", ".csv")
 TOP = 5
-CALIBRATION, LOG = "calibration.json", "log.txt"
-
-
-class Learned(BaseModel):
-    """What an evaluation with a calibration split wrote down. `risk_5` is None where no confidence keeps the risk at 5 %."""
-
-    model: str
-    temperature: float = Field(gt=0, allow_inf_nan=False)
-    risk_5: float | None
-    labels: list[str]
-    label_names: list[str]
+LOG = "log.txt"
 
 
 def predict(
@@ -100,7 +90,7 @@ def _predict(
     from distmed.recipe import Cluster
 
     opened = open_model(model, work)
-    learned = _learned(calibration, opened)
+    learned = None if calibration is None else Calibration.read(calibration, opened)
     if not opened.labels:
         opened = _over_evaluated(opened, learned)
     cases, dropped = _cases(source)
@@ -116,7 +106,7 @@ def _predict(
         progress.note("probabilities are as the model gives them: --calibration names an evaluation that mends them")
 
 
-def rows(cases: list[Case], table: pa.Table, opened: Opened, learned: Learned | None) -> list[dict[str, Any]]:
+def rows(cases: list[Case], table: pa.Table, opened: Opened, learned: Calibration | None) -> list[dict[str, Any]]:
     """One dict a case: id, diagnosis, confidence, abstain (None where no threshold was learned) and the first five."""
     from distmed.evaluate.calibration import scale
 
@@ -162,24 +152,7 @@ def _cases(source: Source) -> tuple[list[Case], dict[str, int]]:
     return cases, dropped
 
 
-def _learned(calibration: Path | None, opened: Opened) -> Learned | None:
-    if calibration is None:
-        return None
-    path = calibration / CALIBRATION if calibration.is_dir() else calibration
-    how = "name the folder of `distmed evaluate … --calibration SPLIT`"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"no calibration at {path}", how) from error
-    if isinstance(values, dict) and "model" in values and values["model"] != opened.hash:
-        raise UserError(f"{path} was learned for another model", how)
-    try:
-        return Learned.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{path} is no calibration", how) from error
-
-
-def _over_evaluated(opened: Opened, learned: Learned | None) -> Opened:
+def _over_evaluated(opened: Opened, learned: Calibration | None) -> Opened:
     """A generator has no diagnoses of its own: it chooses among those that the evaluation scored."""
     if opened.task == "classify":
         raise UserError(f"{opened.name} has no diagnoses to choose from", "name a classifier that was trained on some")
