@@ -5,31 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 from rich import progress
-from rich.console import Console
-from rich.text import Text
+
+from distmed.terminal import Terminal
 
 
-class Progress:
-    """Writes to `terminal`. Counts and names of steps only, never a case."""
-
-    def __init__(self, terminal: TextIO, *, live: bool | None = None) -> None:
-        self._console = Console(file=terminal, force_terminal=terminal.isatty() if live is None else live)
-        self._live = self._console.is_terminal and not self._console.is_dumb_terminal
-
-    def line(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
-
-    def note(self, text: str) -> None:
-        self.line(f"note: {text}")
+class Progress(Terminal):
+    """Counts and names of steps only, never a case."""
 
     @contextmanager
     def bar(self, doing: str, total: int) -> Iterator[Bar]:
         """A bar over `total` cases."""
         bar = Bar(self, doing, total)
-        if not self._live:
+        if not self._redraws:
             self.line(f"{doing}: {total} cases")
             yield bar
             return

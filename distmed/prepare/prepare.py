@@ -54,7 +54,7 @@ def prepare(settings: Settings, out: Path, *, processes: int, watch: Watch) -> R
     finished = _finished(settings, out, fingerprint)
     if finished is not None:
         shutil.rmtree(out / WORK, ignore_errors=True)
-        watch.note(f"{out} is prepared already, from the same sources with the same settings")
+        watch.line(f"{out} is prepared already, from the same sources with the same settings")
         return finished
     check_sources(settings)
     parts = Parts(out / WORK, fingerprint)
@@ -141,7 +141,7 @@ def _evaluation(settings: Settings, parts: Parts, watch: Watch) -> Path | None:
                 reader.dropped + reader.unclean + Counter({f"no text, and under {MIN_FINDINGS} findings": uncompared})
             )
             for rule, count in sorted(left_out.items()):
-                watch.note(f"{reader.settings.sources[0].source}: {count} of {reader.rows} rows not compared: {rule}")
+                watch.line(f"{reader.settings.sources[0].source}: {count} of {reader.rows} rows not compared: {rule}")
     return folder
 
 

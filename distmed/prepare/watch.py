@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 from rich import progress
-from rich.console import Console
+
+from distmed.terminal import Terminal
 
 
-class Watch:
-    """Writes to `terminal`; a bar is drawn only where it can be redrawn."""
-
-    def __init__(self, terminal: TextIO) -> None:
-        self._console = Console(file=terminal)
+class Watch(Terminal):
+    """A bar is drawn only where it can be redrawn."""
 
     @contextmanager
     def phase(self, doing: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """A phase; what it yields is told of every so many cases that are done. `total` where it is known."""
-        if not self._console.is_terminal:
-            self.note(doing)
+        if not self._redraws:
+            self.line(doing)
             yield lambda cases: None
             return
         columns = (
-            progress.TextColumn(doing),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.TextColumn("{task.completed:,.0f} cases"),
             progress.TextColumn("{task.fields[rate]}"),
@@ -41,6 +38,3 @@ class Watch:
             yield advanced
             if total is None:
                 bar.update(task, total=bar.tasks[0].completed or 1)
-
-    def note(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -13,25 +13,23 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rich import box, progress
-from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
-from rich.text import Text
 
 from distmed.evaluate.metrics import METRICS
+from distmed.terminal import Terminal
 
 IN_A_LINE = ("eval/loss", "diag/top1", "diag/top3", "diag/macro_f1", "diag/ece")
 
 
-class Progress:
-    """Writes to `terminal`; `live` says whether that can redraw a line (None: if it is a terminal)."""
+class Progress(Terminal):
+    """A line a step, an evaluation, a checkpoint. `clock`: seconds since any moment."""
 
     def __init__(
         self, terminal: TextIO, *, live: bool | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._console = Console(file=terminal, force_terminal=terminal.isatty() if live is None else live)
-        self._live = self._console.is_terminal and not self._console.is_dumb_terminal
+        super().__init__(terminal, live=live)
         self._clock = clock
         self._bar: progress.Progress | None = None
         self._total_steps = 0
@@ -42,8 +40,8 @@ class Progress:
     def phase(self, doing: str) -> Iterator[Callable[[str], None]]:
         """Something that takes seconds before or after the steps; a call of what it yields says how far it is."""
         started = self._clock()
-        if not self._live:
-            self._line(doing)
+        if not self._redraws:
+            self.line(doing)
             yield lambda text: None
             return
         # Live would catch sys.stdout, too, and with it all that belongs into the log.
@@ -57,12 +55,12 @@ class Progress:
         )
         with line:
             yield lambda text: spinner.update(text=f"{doing}  {text}")
-        self._line(f"{doing}  {_duration(self._clock() - started)}")
+        self.line(f"{doing}  {_duration(self._clock() - started)}")
 
     def start(self, total_steps: int) -> None:
         """The steps begin, `total_steps` in all; a resumed run does not begin at 0."""
         self._total_steps = total_steps
-        if not self._live:
+        if not self._redraws:
             return
         self._bar = progress.Progress(
             progress.BarColumn(bar_width=None),
@@ -93,20 +91,16 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=step, figures="  ".join(self._figures(brief=True)))
         elif shown:
-            self._line("  ".join([f"step {step}/{self._total_steps}", *self._figures(brief=False)]))
+            self.line("  ".join([f"step {step}/{self._total_steps}", *self._figures(brief=False)]))
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Global metrics of an evaluation."""
         known = [f"{_short(name)} {metrics[name]:.3f}" for name in IN_A_LINE if name in metrics]
-        self._line("  ".join(["eval", f"step {step}", *known]))
+        self.line("  ".join(["eval", f"step {step}", *known]))
 
     def saved(self, step: int) -> None:
         """A checkpoint is whole: a run that dies goes on from there."""
-        self._line(f"saved  step {step}")
-
-    def note(self, text: str) -> None:
-        """Something that a person should know, a restart for one."""
-        self._line(f"note: {text}")
+        self.line(f"saved  step {step}")
 
     def final_table(
         self,
@@ -116,16 +110,13 @@ class Progress:
     ) -> None:
         """The figures of summary.json, the last evaluation beside the `floors` (by name), and where everything lies."""
         for name, figure in _figures_of_run(summary).items():
-            self._line(f"{name:<8}  {figure}")
-        self._line("")
+            self.line(f"{name:<8}  {figure}")
+        self.line("")
         if summary["eval"]:
             self._console.print(_evaluation_table(summary["eval"], floors))
-            self._line("")
+            self.line("")
         for name, path in paths.items():
-            self._line(f"{name:<8}  {path}")
-
-    def _line(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+            self.line(f"{name:<8}  {path}")
 
     def _figures(self, *, brief: bool) -> list[str]:
         step, metrics = self._last

@@ -7,11 +7,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich import box
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
+from distmed.terminal import Terminal
 from distmed.tune.record import Trial, as_loss
 
 if TYPE_CHECKING:
@@ -21,19 +20,18 @@ SHOWN_ROWS = 20
 LOOKS = {"running": "cyan", "done": "green", "stopped": "dim", "failed": "red", "waiting": "yellow"}
 
 
-class Display:
+class Display(Terminal):
     """`show` is called again and again; it writes only what is new."""
 
     def __init__(self, terminal: TextIO, search: Search, total_steps: int, *, live: bool | None = None) -> None:
-        self._console = Console(file=terminal, force_terminal=terminal.isatty() if live is None else live)
-        self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal
+        super().__init__(terminal, live=live)
         self._search, self._total_steps = search, total_steps
         self._live: Live | None = None
         self._said: dict[int, tuple[Any, ...]] = {}
         self._began = time.monotonic()
 
     def __enter__(self) -> Display:
-        if self._is_live:
+        if self._redraws:
             self._live = Live(console=self._console, redirect_stdout=False, redirect_stderr=False, refresh_per_second=2)
             self._live.start()
         else:
@@ -49,9 +47,6 @@ class Display:
             self._live.stop()
             self._live = None
 
-    def note(self, text: str) -> None:
-        self._console.print(Text(f"note: {text}"), soft_wrap=True)
-
     def show(self) -> None:
         if self._live is not None:
             self._live.update(self._table())
@@ -59,9 +54,9 @@ class Display:
         for trial in self._search.trials:
             if self._said.get(trial.number) != _signs(trial):
                 self._said[trial.number] = _signs(trial)
-                self._console.print(Text(self._line(trial)), soft_wrap=True)
+                self.line(self._told(trial))
 
-    def _line(self, trial: Trial) -> str:
+    def _told(self, trial: Trial) -> str:
         parts = [f"trial {trial.number}", trial.state, setting_text(trial.setting)]
         if trial.evaluations:
             parts += [f"step {trial.step}", f"{trial.evaluations[-1].value:.4f}", f"best so far {self._best()}"]
