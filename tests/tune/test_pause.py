@@ -52,14 +52,13 @@ def run(search: Search, monkeypatch: pytest.MonkeyPatch) -> TrialRun:
     book.events, book.causes, book.places = [], [], {}
     book.stop = book.leave = book.told_failure = False
     book.last_step = 0
-    book.tracker = SimpleNamespace(notes=[], finish=lambda summary: None)
+    book.tracker = SimpleNamespace(notes=[], log=lambda step, metrics: None, finish=lambda summary: None)
 
     class Here:
         def __getattr__(self, name: str) -> Any:
             return SimpleNamespace(remote=getattr(book, name))
 
     monkeypatch.setattr(trials.ray, "get", lambda answer: answer)
-    book._track = lambda step, metrics: None
     monkeypatch.setattr(trials.ray, "kill", lambda actor: None)
     made: Any = TrialRun(search.plan, Order(1, 1, 0, {LR: 1e-4}))
     made.logbook, made.book = Here(), book
