@@ -9,6 +9,7 @@ import json
 from contextlib import suppress
 
 from distmed.checkpoint import folder as folders
+from distmed.checkpoint.storage import StorageError
 from distmed.errors import UserError
 from distmed.recipe import Recipe
 from distmed.recipe_file import load_recipe
@@ -39,7 +40,7 @@ def refuse_lost(recipe: Recipe, run: RunDir) -> None:
     if run.saved.exists() and not folders.names(root):
         step = json.loads(run.saved.read_text(encoding="utf-8"))["step"]
         was = "" if earlier == root else f" in {earlier}"
-        raise UserError(
+        raise StorageError(
             f"there is no checkpoint in {root}, though that of step {step} was saved{was}",
             "mount the storage, or bring the checkpoints back, then --resume; or start a new run with another --name",
         )

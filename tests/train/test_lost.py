@@ -11,6 +11,7 @@ import pytest
 
 from distmed import shipped
 from distmed.checkpoint.folder import checkpoint_root
+from distmed.checkpoint.storage import StorageError
 from distmed.errors import UserError
 from distmed.recipe import Recipe
 from distmed.recipe_file import load_recipe
@@ -74,11 +75,11 @@ def test_checkpoints_that_are_gone_are_said(run: RunDir, moved: bool) -> None:
 
 
 def test_a_restart_within_the_run_is_refused_as_well(run: RunDir) -> None:
-    """The workers ask the driver's host where they see no checkpoint."""
+    """The workers ask the driver's host where they see no checkpoint. It is no mistake of a trial's setting."""
     book = save(run, 100)
     assert book.checkpoints() == 1
     shutil.rmtree(run.checkpoints)
-    with pytest.raises(UserError, match="that of step 100 was saved"):
+    with pytest.raises(StorageError, match="that of step 100 was saved"):
         book.checkpoints()
 
 
