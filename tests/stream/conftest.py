@@ -11,10 +11,12 @@ import pytest
 
 from distmed.cases.case import Case
 from distmed.cases.prompts import DEFAULT_CHAT_TEMPLATE
+from distmed.errors import UserError
 from distmed.prepare.manifest import Manifest
 from distmed.prepare.shards import write_shards
 from distmed.recipe import Recipe
 from distmed.recipe_file import check
+from distmed.stream import order
 from distmed.stream.build import build, label_index
 from distmed.stream.stream import Stream, StreamPlan
 
@@ -36,6 +38,19 @@ def patients(count: int, seed: int = 0, classes: int = 5, prefix: str = "case") 
             label=f"D{label}",
             label_name=f"disease {label}",
         )
+
+
+def complaint(call: Callable[[], Any]) -> UserError:
+    with pytest.raises(UserError) as raised:
+        call()
+    assert "\n" not in raised.value.message and "\n" not in raised.value.hint
+    return raised.value
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several windows an epoch, as a large data set has them."""
+    monkeypatch.setattr(order, "WINDOW_ROWS", 45)
 
 
 @pytest.fixture(scope="session")

@@ -9,23 +9,17 @@ import numpy as np
 import pytest
 
 from distmed.recipe import Recipe
-from distmed.stream import order
 from distmed.stream.mixture import Mixture, quotas
 from distmed.stream.report import notes
 from distmed.stream.sequences import Sequences
 from distmed.stream.stream import Stream, StreamPlan
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_windows")]
 
 RecipeMaker = Callable[..., Recipe]
 PlanMaker = Callable[..., StreamPlan]
 
 ROWS = {"a": range(37), "b": range(37, 287), "c": range(287, 400)}
-
-
-@pytest.fixture(autouse=True)
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "WINDOW_ROWS", 45)
 
 
 def mixed(*weights: float, **data: Any) -> dict[str, Any]:

@@ -3,11 +3,14 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from distmed.recipe import Recipe
+from distmed.stream.batch import Step
 from distmed.stream.prefetch import prefetched
+from distmed.stream.stream import Stream
 
 
 def threads() -> int:
@@ -50,4 +53,38 @@ def test_an_error_comes_after_the_items_before_it() -> None:
     assert next(ahead) == 1
     with pytest.raises(ValueError, match="no more"):
         next(ahead)
+    assert threads() == 0
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_an_error_while_prefetching_reaches_the_loop(
+    recipe: Callable[..., Recipe], stream_of: Callable[..., Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = stream_of(recipe())
+    made = stream._step
+
+    def broken(k: int) -> Step:
+        if k >= 24:
+            raise OSError("the disk is gone")
+        return made(k)
+
+    monkeypatch.setattr(stream, "_step", broken)
+    steps = stream.steps(0)
+    assert [next(steps).k for _ in range(3)] == [0, 8, 16]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(steps)
+    assert threads() == 0
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_closing_ends_the_thread(recipe: Callable[..., Recipe], stream_of: Callable[..., Stream]) -> None:
+    stream = stream_of(recipe())
+    steps = stream.steps(0)
+    next(steps)
+    assert threads() == 1
+    stream.close()
+    assert threads() == 0
+    stream.steps(0)  # never started
+    stream.close()
+    assert len(list(stream.steps(0))) > 10
     assert threads() == 0

@@ -17,17 +17,12 @@ from distmed.recipe import Recipe
 from distmed.stream import order
 from distmed.stream.stream import Stream, StreamPlan
 from tests.stream.conftest import patients
-from tests.stream.test_stream import bytes_of
+from tests.stream.steps import bytes_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_windows")]
 
 RecipeMaker = Callable[..., Recipe]
 PlanMaker = Callable[..., StreamPlan]
-
-
-@pytest.fixture(autouse=True)
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "WINDOW_ROWS", 45)
 
 
 @pytest.mark.parametrize("task", ["classify", "generate"])

@@ -17,7 +17,7 @@ from distmed.recipe import Recipe
 from distmed.stream.report import notes
 from distmed.stream.stream import Stream, StreamPlan
 from tests.stream.conftest import patients
-from tests.stream.test_stream import case_ids
+from tests.stream.steps import case_ids
 
 RecipeMaker = Callable[..., Recipe]
 PlanMaker = Callable[..., StreamPlan]

@@ -18,7 +18,7 @@ from distmed.stream import order, store
 from distmed.stream.store import StoredManifest, check_data, on_disk, open_data
 from distmed.stream.stream import Stream, StreamPlan
 from tests.stream.conftest import patients
-from tests.stream.test_stream import bytes_of
+from tests.stream.steps import bytes_of
 
 RecipeMaker = Callable[..., Recipe]
 PlanMaker = Callable[..., StreamPlan]
