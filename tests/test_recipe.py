@@ -16,6 +16,7 @@ from distmed.recipe_file import check, load_recipe
 from distmed.tuning import Change, Knob, Tune
 
 LEAST: dict[str, Any] = {"name": "a", "task": "classify", "model": {"path": "m"}, "data": {"train": [{"source": "x"}]}}
+SHIPPED = sorted(shipped.folder("recipes").glob("*.yaml"))
 
 KEYS = """
 checkpoint.best checkpoint.every checkpoint.keep checkpoint.retry_s checkpoint.storage_path
@@ -74,9 +75,13 @@ def test_a_resolved_recipe_read_again_is_the_same(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "again.yaml") == recipe
 
 
-def test_the_shipped_recipes_are_valid() -> None:
-    for path in shipped.folder("recipes").glob("*.yaml"):
-        load_recipe(path)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_recipe_is_valid(path: Path) -> None:
+    load_recipe(path)
+
+
+def test_recipes_are_shipped() -> None:
+    assert "smoke.yaml" in [path.name for path in SHIPPED]
 
 
 @pytest.mark.parametrize(
