@@ -17,6 +17,7 @@ from distmed.errors import UserError, first_line, one_of
 from distmed.model.families import FAMILIES
 from distmed.model.fidelity import check_reads_one_way, check_tied, turning_point
 from distmed.model.kernels import check_kernel
+from distmed.model.layers import key_value_heads
 from distmed.recipe import Model
 
 if TYPE_CHECKING:
@@ -89,8 +90,7 @@ def check_model(model: Model, task: Literal["classify", "generate"], *, packing:
     family = FAMILIES.get(config.model_type)
     if positions is not None and family is not None and family.position_offset:
         positions -= text.pad_token_id + 1
-    heads = int(getattr(text, "num_key_value_heads", 0) or getattr(text, "num_attention_heads", 1))
-    known = model_hash(folder)
+    heads, known = key_value_heads(config), model_hash(folder)
     return ModelFacts(folder, config.model_type, text.hidden_size, positions, heads, known, turning_point(text))
 
 

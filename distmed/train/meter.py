@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import nn
 
 from distmed.model.experts import multiplied
+from distmed.model.layers import attention_widths
 from distmed.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class FlopCount:
     6 N for the matrix products, forward and backward, where N counts all parameters but embeddings and the output layer (which
     runs at the target tokens only), and of experts those that a token is sent to; 2 of the 6 are gradients of weights, counted
     for those that are trained.
-    Attention adds 12 x layers x (heads x head size) x attended length. Recomputed activations do not count.
+    Attention adds 12 x (heads x head size) x attended length, in each layer. Recomputed activations do not count.
     """
 
     def __init__(self, model: Diagnoser, seq_len: int) -> None:
@@ -174,17 +175,13 @@ class FlopCount:
         output = network.get_output_embeddings()
         if output is not None:
             skipped |= {id(weight) for weight in output.parameters()}
-        config = network.config.get_text_config()
         counted = [
-            (multiplied(_numel(p), getattr(p, "ds_shape", p.shape), config), p.requires_grad)
+            (multiplied(_numel(p), getattr(p, "ds_shape", p.shape), network.config), p.requires_grad)
             for p in model.parameters()
             if id(p) not in skipped
         ]
         self.weights = sum(4 * n + (2 * n if trained else 0) for n, trained in counted)
-        width = config.num_attention_heads * (
-            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        )
-        self.attention_per_length = 12 * config.num_hidden_layers * width
+        self.attention_per_length = 12 * sum(attention_widths(network.config))
         self.seq_len = seq_len
 
     def of(self, tokens: int, cases: int | None) -> float:

@@ -158,6 +158,16 @@ def test_packing_is_refused_where_it_was_not_tested(tiny_llama: Path, tmp_path: 
     assert check(folder, init="random", packing=False).model_type == "gpt2"
 
 
+def test_workers_share_only_what_divides_the_heads_of_every_layer(tiny_llama: Path, tmp_path: Path) -> None:
+    from transformers import CONFIG_MAPPING
+
+    folder = shutil.copytree(tiny_llama, tmp_path / "gemma4")
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "num_global_key_value_heads": 2}
+    config = CONFIG_MAPPING["gemma4_text"](**heads, vocab_size=400, num_hidden_layers=6, attention_k_eq_v=True)
+    config.save_pretrained(folder)
+    assert check(folder, "generate", init="random", packing=False).heads == 2
+
+
 def test_an_architecture_that_has_no_word_for_tying_is_taken(saved: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import LlamaConfig
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from transformers import LlamaConfig
 
 from distmed.train.meter import FlopCount, Meter, host_peak_bytes
 
@@ -32,8 +33,7 @@ class Toy(nn.Module):
         self.embedding = nn.Embedding(7, 2)
         self.body = nn.Linear(2, 5, bias=False)
         self.output = nn.Linear(5, 7)
-        self.config = SimpleNamespace(num_attention_heads=1, hidden_size=2, num_hidden_layers=3)
-        self.config.get_text_config = lambda: self.config
+        self.config = LlamaConfig(num_attention_heads=1, hidden_size=2, num_hidden_layers=3)
 
     @property
     def network(self) -> Toy:
@@ -184,6 +184,20 @@ def test_of_a_mixture_the_experts_that_see_a_token_count():
     )
     routers = 6 * 2 * 64 * (8 - 1)
     assert eight.weights - one.weights == routers
+
+
+def test_layers_of_other_head_sizes_count_by_their_own():
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    from distmed.model.diagnoser import Diagnoser
+
+    sizes = {"vocab_size": 50, "hidden_size": 64, "intermediate_size": 96, "vocab_size_per_layer_input": 50}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "global_head_dim": 32}
+    config = CONFIG_MAPPING["gemma4_text"](**sizes, **heads, num_hidden_layers=6, hidden_size_per_layer_input=16)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    # The last of six layers sees the whole text.
+    assert FlopCount(Diagnoser(model), 8).attention_per_length == 12 * 4 * (5 * 16 + 32)
 
 
 def test_host_memory_is_a_peak():
