@@ -73,7 +73,8 @@ def export(
     if wrong:
         raise UserError(f"{where} is no whole checkpoint: {wrong}", "export an older checkpoint of the run")
     settings = config_of(base) | (config or {}) | {"dtype": str(DTYPES[dtype]).removeprefix("torch.")}
-    settings.pop("torch_dtype", None)
+    for gone in ("torch_dtype", "quantization_config"):
+        settings.pop(gone, None)
     _refuse_to_overwrite(out, base)
     try:
         with Checkpoint(where) as opened, _appearing(out) as folder:

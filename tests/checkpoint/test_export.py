@@ -103,6 +103,21 @@ def test_frozen_weights_come_from_the_base_and_are_checked(tmp_path: Path, base:
     assert [path.name for path in tmp_path.iterdir() if "second" in path.name] == []
 
 
+def test_an_export_is_of_whole_weights_whatever_those_of_the_base_were(tmp_path: Path, base: Path) -> None:
+    """A run holds weights in fp8 as bf16, and a config.json that calls them quantized is no longer right."""
+    stored = {name.removeprefix("hf.encoder."): t.to(torch.float8_e4m3fn) for name, t in FROZEN.items()}
+    save_file(stored, base / "model.safetensors")
+    method = {"quantization_config": {"quant_method": "fp8"}}
+    (base / "config.json").write_text(json.dumps({"model_type": "toy", **method}))
+    held = {name: t.to(torch.float8_e4m3fn).to(torch.bfloat16) for name, t in FROZEN.items()}
+    checkpoint = make.write(tmp_path, 10, frozen=held)
+    export(checkpoint, tmp_path / "out", base, dtype="bf16", config=method)
+    found = _exported(tmp_path / "out")
+    assert all(torch.equal(found[name.removeprefix("hf.")], t) for name, t in held.items())
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config == {"model_type": "toy", "dtype": "bfloat16"}
+
+
 def test_stored_frozen_weights_need_no_base(tmp_path: Path, base: Path) -> None:
     checkpoint = make.write(tmp_path, 10, frozen=FROZEN, store_frozen=True)
     export(checkpoint, tmp_path / "out", base)
