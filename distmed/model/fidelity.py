@@ -30,6 +30,24 @@ def check_reads_one_way(folder: Path, config: PreTrainedConfig) -> None:
         )
 
 
+def quantized_by(config: PreTrainedConfig) -> str | None:
+    """The method by which the weights in the folder were quantized, None if they were not."""
+    for part in (config, config.get_text_config()):
+        how = getattr(part, "quantization_config", None)
+        if how is not None:
+            return str(how.get("quant_method", "a method without a name"))
+    return None
+
+
+def check_trainable(facts: ModelFacts) -> None:
+    """Raises UserError for quantized weights: they would not be trained, nor would an export know how to write them."""
+    if facts.quantized is not None:
+        raise UserError(
+            f"{facts.folder}: its weights are quantized already ({facts.quantized}), and so they cannot be trained",
+            "name the model in bf16 or fp32 that it was made from; under model.lora, model.quantize=nf4 holds it in 4 bits",
+        )
+
+
 def turning_point(text: PreTrainedConfig) -> int | None:
     """The length of a case from which longrope (Phi-3) turns positions by other factors, and with them all cases beside it."""
     rope: dict[str, Any] = getattr(text, "rope_parameters", None) or {}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from distmed.errors import UserError, first_line, one_of
 from distmed.model.families import FAMILIES
-from distmed.model.fidelity import check_reads_one_way, check_tied, turning_point
+from distmed.model.fidelity import check_reads_one_way, check_tied, quantized_by, turning_point
 from distmed.model.kernels import check_kernel
 from distmed.model.layers import key_value_heads
 from distmed.recipe import Model
@@ -43,7 +43,7 @@ class ModelFacts:
     """What the driver knows of a model. `max_positions` is the longest case it can read, None if there is no limit.
 
     `heads` are those of keys and values. `hash` changes with the config, the tokenizer and the weights. `turns_at`: see
-    `fidelity.turning_point`.
+    `fidelity.turning_point`; `quantized`: how its weights were, None if they were not.
     """
 
     folder: Path
@@ -53,6 +53,7 @@ class ModelFacts:
     heads: int
     hash: str
     turns_at: int | None = None
+    quantized: str | None = None
 
 
 def check_model(model: Model, task: Literal["classify", "generate"], *, packing: bool) -> ModelFacts:
@@ -90,8 +91,16 @@ def check_model(model: Model, task: Literal["classify", "generate"], *, packing:
     family = FAMILIES.get(config.model_type)
     if positions is not None and family is not None and family.position_offset:
         positions -= text.pad_token_id + 1
-    heads, known = key_value_heads(config), model_hash(folder)
-    return ModelFacts(folder, config.model_type, text.hidden_size, positions, heads, known, turning_point(text))
+    return ModelFacts(
+        folder=folder,
+        model_type=config.model_type,
+        hidden_size=text.hidden_size,
+        max_positions=positions,
+        heads=key_value_heads(config),
+        hash=model_hash(folder),
+        turns_at=turning_point(text),
+        quantized=quantized_by(config) if model.init == "pretrained" else None,
+    )
 
 
 def find_folder(model: Model) -> Path:

@@ -158,7 +158,7 @@ def _open_model(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> tuple[Model
     """What is known of the model, and its tokenizer; the same as the newest checkpoint's where a run is resumed."""
     from distmed.model.builtin import TINY_LLAMA
     from distmed.model.families import FAMILIES
-    from distmed.model.fidelity import check_cases_apart
+    from distmed.model.fidelity import check_cases_apart, check_trainable
     from distmed.model.folder import check_model
     from distmed.model.load import load_tokenizer
     from distmed.stream.encode import tokenizer_hash
@@ -168,6 +168,7 @@ def _open_model(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> tuple[Model
     if model.path == TINY_LLAMA:
         model = model.model_copy(update={"path": str(run_dir.base)})
     facts = check_model(model, recipe.task, packing=recipe.data.packing)
+    check_trainable(facts)
     if facts.max_positions is not None and recipe.data.seq_len > facts.max_positions:
         raise UserError(
             f"data.seq_len={recipe.data.seq_len}, but {facts.model_type} reads at most {facts.max_positions} tokens",

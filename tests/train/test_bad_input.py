@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from distmed.model.builtin import make_tiny_llama
 from distmed.refusals import refusal
@@ -199,6 +201,20 @@ def test_a_model_folder_without_weights(early: Door, model: Path) -> None:
     refusal = early.refuse(f"model.path={model}", "model.init=pretrained")
     assert "no weights" in refusal.message
     assert "model.init=random" in refusal.hint
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_model_folder_of_quantized_weights(early: Door, model: Path, inside: bool) -> None:
+    """`inside`: its config.json says so of the part that reads text."""
+    save_file({"weight": np.zeros(3, dtype=np.uint8)}, model / "model.safetensors")
+    config = json.loads((model / "config.json").read_text())
+    method = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    whole = {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "num_hidden_layers": 1, **method}}
+    (model / "config.json").write_text(json.dumps(whole if inside else {**config, **method}))
+    refusal = early.refuse(f"model.path={model}", "model.init=pretrained", "task=generate", "data.packing=false")
+    assert "its weights are quantized already (bitsandbytes)" in refusal.message
+    assert "bf16 or fp32" in refusal.hint
+    assert "model.quantize=nf4" in refusal.hint
 
 
 def test_cases_longer_than_the_model_reads(early: Door, model: Path) -> None:
