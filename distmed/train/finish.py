@@ -46,9 +46,9 @@ def finish(job: Job, result: dict[str, Any], *, wall_s: float, restarts: int, pr
         progress.note(f"stopped after step {state['step']} with a checkpoint saved; go on with --resume")
         return summary
     with progress.phase("exporting the model"):
-        difference = publish(job, _checkpoint(job, state["best"], progress), state["best"], state["evaluation"])
-    if difference is not None:
-        progress.note(f"exported model reloaded by transformers: logits within {difference:.1e} of the trained model's")
+        told = publish(job, _checkpoint(job, state["best"], progress), state["best"], state["evaluation"])
+    if told is not None:
+        progress.note(told)
     floors: dict[str, dict[str, float]] = {}
     if job.recipe.train.linear_floor and job.eval_plan is not None:
         with progress.phase("fitting the linear floor"):

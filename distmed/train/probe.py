@@ -5,12 +5,14 @@ A micro-batch of training flows in; the largest difference to what transformers 
 
 from __future__ import annotations
 
+import inspect
 import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -63,10 +65,15 @@ def to_bytes(probe: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+class NoRoomError(Exception):
+    """The exported model would take too much of this host's memory to be compared."""
+
+
 def compare(run: RunDir, step: int) -> float | None:
     """The largest difference between logits probed in training at `step` and those of `model/` in transformers alone.
 
-    None if nothing was probed at that step. Raises RuntimeError if precision does not explain it.
+    None if nothing was probed at that step. Raises NoRoomError before anything is loaded, and RuntimeError if precision does
+    not explain the difference.
     """
     if not run.probe.exists():
         return None
@@ -85,9 +92,30 @@ def compare(run: RunDir, step: int) -> float | None:
 def _plain_logits(folder: Path, probe: dict[str, Any]) -> list[Tensor]:
     import transformers
 
-    name = "AutoModelForSequenceClassification" if probe["task"] == "classify" else "AutoModelForCausalLM"
-    model = getattr(transformers, name).from_pretrained(str(folder)).eval()
-    logits = [model(input_ids=ids[None]).logits[0].float() for ids in probe["input_ids"]]
-    if probe["task"] == "classify":
-        return logits
-    return [logits_LV[at] for logits_LV, at in zip(logits, probe["positions"], strict=True)]
+    classifies = probe["task"] == "classify"
+    auto: Any = transformers.AutoModelForSequenceClassification if classifies else transformers.AutoModelForCausalLM
+    config = transformers.AutoConfig.from_pretrained(str(folder))
+    with torch.device("meta"):
+        forward = auto.from_config(config).forward
+    # Over a large vocabulary the logits of all tokens of a case take gigabytes.
+    chooses = "logits_to_keep" in inspect.signature(forward).parameters
+    kept = [] if classifies else probe["positions" if chooses else "input_ids"]
+    # As the model gives them, and in float32.
+    _check_room(folder, 2 * 4 * sum(map(len, kept)) * config.get_text_config().vocab_size)
+    model = auto.from_pretrained(str(folder)).eval()
+    if classifies:
+        return [model(input_ids=ids[None]).logits[0].float() for ids in probe["input_ids"]]
+    return [
+        model(input_ids=ids[None], logits_to_keep=at).logits[0].float()
+        if chooses
+        else model(input_ids=ids[None]).logits[0, at].float()
+        for ids, at in zip(probe["input_ids"], probe["positions"], strict=True)
+    ]
+
+
+def _check_room(folder: Path, logits_bytes: int) -> None:
+    """This process is the driver of the run, and whoever takes more memory than there is, is killed without a word."""
+    needed = sum(path.stat().st_size for path in folder.glob("*.safetensors")) + logits_bytes
+    available = psutil.virtual_memory().available
+    if needed > available / 2:
+        raise NoRoomError(f"{needed / 2**30:.1f} GiB are needed, and {available / 2**30:.1f} GiB are available")

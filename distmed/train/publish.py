@@ -10,16 +10,16 @@ from typing import Any
 from distmed.checkpoint.card import card
 from distmed.checkpoint.publish import export_checkpoint
 from distmed.train.job import Job
-from distmed.train.probe import compare
+from distmed.train.probe import NoRoomError, compare
 
 
-def publish(job: Job, checkpoint: str, best: dict[str, Any] | None, metrics: dict[str, float]) -> float | None:
-    """Export into the run's `model/`, hold it against the logits of training, write its card; the largest difference.
+def publish(job: Job, checkpoint: str, best: dict[str, Any] | None, metrics: dict[str, float]) -> str | None:
+    """Export into the run's `model/`, hold it against the logits of training, write its card; what that comparison says.
 
     `best`: the evaluation of these weights, by `step` and `value`; None where none chose them, and nothing is compared.
     """
     export_checkpoint(checkpoint, job.run.model)
-    difference = compare(job.run, best["step"]) if best else None
+    told = _compared(job, best["step"]) if best else None
     cases = job.cases()
     text = card(
         job.recipe,
@@ -30,4 +30,14 @@ def publish(job: Job, checkpoint: str, best: dict[str, Any] | None, metrics: dic
         eval_cases=cases["eval"],
     )
     (job.run.model / "README.md").write_text(text, encoding="utf-8")
-    return difference
+    return told
+
+
+def _compared(job: Job, step: int) -> str | None:
+    try:
+        difference = compare(job.run, step)
+    except NoRoomError as error:
+        return f"the exported model was not compared with the trained one: {error}"
+    if difference is None:
+        return None
+    return f"exported model reloaded by transformers: logits within {difference:.1e} of the trained model's"

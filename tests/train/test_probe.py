@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
+import pytest
+import torch
+import transformers
 from torch import Tensor
 
+from distmed.model.builtin import make_tiny_llama, tiny_llama_config
+from distmed.recipe_file import check
 from distmed.rundir import RunDir
 from distmed.stream.batch import Item, MicroBatch, collate
 from distmed.train.logbook import Logbook
-from distmed.train.probe import GENERATED_CASES, take
+from distmed.train.probe import GENERATED_CASES, take, to_bytes
+from distmed.train.publish import publish
+from tests.checkpoint import make
 
 
 def test_the_probe_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -48,3 +57,63 @@ def test_a_generator_is_asked_for_the_targets_of_the_probed_cases_alone() -> Non
         assert ids.tolist() == list(range(length))
         assert at.tolist() == list(range(start - 1, length - 1))
         assert (logits[:, 0] - first).tolist() == at.tolist()
+
+
+def published(folder: Path) -> str | None:
+    """What `publish` tells of a run whose probe holds the logits of a case of 8 tokens at two of them."""
+    base, run = folder / "base", RunDir(folder / "run")
+    make_tiny_llama(base, ["fever and cough"], vocab_size=300)
+    torch.manual_seed(0)
+    config = json.loads((base / "config.json").read_text())
+    trained = transformers.LlamaForCausalLM(tiny_llama_config(config["vocab_size"])).eval()
+    ids, positions = torch.arange(8) + 3, torch.tensor([2, 5])
+    probe = {"task": "generate", "step": 4, "dtype": "float32", "input_ids": [ids], "positions": [positions]}
+    run.probe.parent.mkdir(parents=True)
+    with torch.no_grad():
+        run.probe.write_bytes(to_bytes({**probe, "logits": [trained(input_ids=ids[None]).logits[0, positions]]}))
+    model = {
+        "folder": str(base),
+        "dtype": "float32",
+        "config": {**config, "architectures": ["LlamaForCausalLM"]},
+        "lora": None,
+        "lora_scale": None,
+    }
+    weights = {f"hf.{name}": parameter.detach() for name, parameter in trained.named_parameters()}
+    checkpoint = make.write(run.checkpoints, 4, trained=weights, state={"model": model})
+    recipe = {
+        "name": "run",
+        "task": "generate",
+        "model": {"path": str(base)},
+        "data": {"train": [{"source": "-"}]},
+    }
+    job: Any = SimpleNamespace(run=run, recipe=check(recipe), labels=[], cases=lambda: {"train": [1], "eval": [1]})
+    return publish(job, checkpoint, {"step": 4, "value": 1.0}, {"eval/loss": 1.0})
+
+
+def test_the_exported_model_gives_logits_at_the_targets_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits over a vocabulary, of all tokens of a case, would not fit where nothing was trained."""
+    rows: list[int] = []
+    own = transformers.AutoModelForCausalLM.from_pretrained
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        model: Any = own(*arguments, **options)
+        model.lm_head.register_forward_hook(lambda layer, inputs, logits: rows.append(logits.shape[1]))
+        return model
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", watched)
+    told = published(tmp_path)
+    assert told is not None and told.startswith("exported model reloaded by transformers: logits within ")
+    assert rows == [2]
+
+
+def test_where_memory_is_short_the_export_is_not_compared_and_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
+    told = published(tmp_path)
+    assert told is not None and told.startswith("the exported model was not compared with the trained one: ")
+    assert (tmp_path / "run" / "model" / "README.md").is_file()
