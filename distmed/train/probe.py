@@ -69,7 +69,7 @@ class NoRoomError(Exception):
     """The exported model would take too much of this host's memory to be compared."""
 
 
-def compare(run: RunDir, step: int) -> float | None:
+def compare(run: RunDir, step: int, *, trust_remote_code: bool = False) -> float | None:
     """The largest difference between logits probed in training at `step` and those of `model/` in transformers alone.
 
     None if nothing was probed at that step. Raises NoRoomError before anything is loaded, and RuntimeError if precision does
@@ -80,7 +80,7 @@ def compare(run: RunDir, step: int) -> float | None:
     probe: dict[str, Any] = torch.load(run.probe, weights_only=True)
     if probe["step"] != step:
         return None
-    logits = _plain_logits(run.model, probe)
+    logits = _plain_logits(run.model, probe, trust_remote_code)
     difference = max((mine - plain).abs().max().item() for mine, plain in zip(probe["logits"], logits, strict=True))
     largest = max(mine.abs().max().item() for mine in probe["logits"])
     if not difference <= TOLERANCE[probe["dtype"]] * max(largest, 1.0):
@@ -89,20 +89,21 @@ def compare(run: RunDir, step: int) -> float | None:
 
 
 @torch.no_grad()
-def _plain_logits(folder: Path, probe: dict[str, Any]) -> list[Tensor]:
+def _plain_logits(folder: Path, probe: dict[str, Any], trust_remote_code: bool) -> list[Tensor]:
     import transformers
 
     classifies = probe["task"] == "classify"
     auto: Any = transformers.AutoModelForSequenceClassification if classifies else transformers.AutoModelForCausalLM
-    config = transformers.AutoConfig.from_pretrained(str(folder))
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    config = transformers.AutoConfig.from_pretrained(str(folder), **options)
     with torch.device("meta"):
-        forward = auto.from_config(config).forward
+        forward = auto.from_config(config, **options).forward
     # Over a large vocabulary the logits of all tokens of a case take gigabytes.
     chooses = "logits_to_keep" in inspect.signature(forward).parameters
     kept = [] if classifies else probe["positions" if chooses else "input_ids"]
     # As the model gives them, and in float32.
     _check_room(folder, 2 * 4 * sum(map(len, kept)) * config.get_text_config().vocab_size)
-    model = auto.from_pretrained(str(folder)).eval()
+    model = auto.from_pretrained(str(folder), **options).eval()
     if classifies:
         return [model(input_ids=ids[None]).logits[0].float() for ids in probe["input_ids"]]
     return [

@@ -35,7 +35,7 @@ def publish(job: Job, checkpoint: str, best: dict[str, Any] | None, metrics: dic
 
 def _compared(job: Job, step: int) -> str | None:
     try:
-        difference = compare(job.run, step)
+        difference = compare(job.run, step, trust_remote_code=job.recipe.model.trust_remote_code)
     except NoRoomError as error:
         return f"the exported model was not compared with the trained one: {error}"
     if difference is None:

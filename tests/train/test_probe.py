@@ -59,10 +59,11 @@ def test_a_generator_is_asked_for_the_targets_of_the_probed_cases_alone() -> Non
         assert (logits[:, 0] - first).tolist() == at.tolist()
 
 
-def published(folder: Path) -> str | None:
+def published(folder: Path, *, trust_remote_code: bool = False) -> str | None:
     """What `publish` tells of a run whose probe holds the logits of a case of 8 tokens at two of them."""
     base, run = folder / "base", RunDir(folder / "run")
-    make_tiny_llama(base, ["fever and cough"], vocab_size=300)
+    if not base.exists():
+        make_tiny_llama(base, ["fever and cough"], vocab_size=300)
     torch.manual_seed(0)
     config = json.loads((base / "config.json").read_text())
     trained = transformers.LlamaForCausalLM(tiny_llama_config(config["vocab_size"])).eval()
@@ -83,7 +84,7 @@ def published(folder: Path) -> str | None:
     recipe = {
         "name": "run",
         "task": "generate",
-        "model": {"path": str(base)},
+        "model": {"path": str(base), "trust_remote_code": trust_remote_code},
         "data": {"train": [{"source": "-"}]},
     }
     job: Any = SimpleNamespace(run=run, recipe=check(recipe), labels=[], cases=lambda: {"train": [1], "eval": [1]})
@@ -117,3 +118,20 @@ def test_where_memory_is_short_the_export_is_not_compared_and_that_is_told(
     told = published(tmp_path)
     assert told is not None and told.startswith("the exported model was not compared with the trained one: ")
     assert (tmp_path / "run" / "model" / "README.md").is_file()
+
+
+def test_an_export_of_a_model_with_code_of_its_own_is_compared(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    make_tiny_llama(base, ["fever and cough"], vocab_size=300)
+    (base / "configuration_own.py").write_text(
+        "from transformers import LlamaConfig\n\n\nclass Config(LlamaConfig):\n    model_type = 'own_llama'\n"
+    )
+    (base / "modeling_own.py").write_text(
+        "from transformers import LlamaForCausalLM\n\nfrom .configuration_own import Config\n\n\n"
+        "class Model(LlamaForCausalLM):\n    config_class = Config\n"
+    )
+    config = json.loads((base / "config.json").read_text())
+    code = {"AutoConfig": "configuration_own.Config", "AutoModelForCausalLM": "modeling_own.Model"}
+    (base / "config.json").write_text(json.dumps({**config, "model_type": "own_llama", "auto_map": code}))
+    told = published(tmp_path, trust_remote_code=True)
+    assert told is not None and told.startswith("exported model reloaded by transformers: logits within ")
