@@ -112,7 +112,8 @@ class Data(Section):
         description="A case longer than seq_len stops the run, is dropped, or is cut, and is counted; in eval none is dropped.",
     )
     class_weights: Literal["none", "balanced", "effective"] = Field(
-        "none", description="Weight of a case's loss by its class: n/(k·count), or effective number (arXiv:1901.05555)."
+        "none",
+        description="For classify: weight of a case's loss by its class, n/(k·count) or effective number (arXiv:1901.05555).",
     )
     sampling: Literal["natural", "balanced"] = Field(
         "natural", description="Each case once an epoch, or a draw list in which every class has the same share."

@@ -38,6 +38,7 @@ def check_inputs(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
     from distmed.train.tracking import wandb_mode
 
     wandb_mode(recipe.tracking.wandb)
+    _check_task(recipe)
     _check_metric(recipe)
     resolve_config(
         recipe,
@@ -217,6 +218,21 @@ def _make_builtin(recipe: Recipe, run_dir: RunDir, train: list[Manifest]) -> Non
 
     if not (run_dir.base / "config.json").exists():
         make_tiny_llama(run_dir.base, texts())
+
+
+def _check_task(recipe: Recipe) -> None:
+    """Whether the task has a use for what is set. No check of the recipe alone, which those of earlier runs must pass."""
+    asked = [
+        ("train.loss", recipe.train.loss, "cross_entropy"),
+        ("data.class_weights", recipe.data.class_weights, "none"),
+        ("optimizer.head_lr", recipe.optimizer.head_lr, None),
+    ]
+    for key, value, unused in asked:
+        if recipe.task == "generate" and value != unused:
+            raise UserError(
+                f"{key}={value} is for a head over the labels, and a run that generates would do nothing with it",
+                f"leave {key} out ({unused or 'null'}), or set task: classify",
+            )
 
 
 def _check_metric(recipe: Recipe, labels: list[str] | None = None) -> None:

@@ -52,6 +52,16 @@ def test_a_wrong_recipe(early: Door, override: str, message: str, hint: str) -> 
     assert hint in refusal.hint
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["train.loss=focal", "train.loss=logit_adjusted", "data.class_weights=balanced", "optimizer.head_lr=0.01"],
+)
+def test_what_only_a_head_over_the_labels_has_a_use_for(early: Door, override: str) -> None:
+    refusal = early.refuse("task=generate", override)
+    assert refusal.message.startswith(f"{override} is for a head over the labels, and a run that generates")
+    assert f"leave {override.partition('=')[0]} out" in refusal.hint
+
+
 def test_more_workers_than_sequences_in_a_batch(early: Door) -> None:
     refusal = early.refuse("train.global_batch=4", "--num-workers", "5")
     assert "5 workers share train.global_batch=4" in refusal.message
