@@ -41,13 +41,14 @@ class Family:
 
     `pools` names the token a case is read at; `head` takes the model and that token's state [C, 1, D] to logits [C, K].
     `masks_by_layer`: the backbone takes a mapping from layer type to mask (sliding and full attention side by side).
-    `position_offset`: positions of a case start at padding_idx + 1 instead of 0.
+    `position_offset`: positions of a case start at padding_idx + 1 instead of 0. `sdpa`: whether it has attention of that name.
     """
 
     pools: Literal["first", "last"]
     head: Head
     masks_by_layer: bool = False
     position_offset: bool = False
+    sdpa: bool = True
 
     @property
     def causal(self) -> bool:
@@ -69,7 +70,7 @@ FAMILIES: dict[str, Family] = {
     "mistral": DECODER,
     "phi3": DECODER,
     "gemma": DECODER,
-    "gemma2": HYBRID_DECODER,
+    "gemma2": Family("last", _score, masks_by_layer=True, sdpa=False),
     "gemma3_text": HYBRID_DECODER,
     "qwen2": HYBRID_DECODER,
     "qwen3": HYBRID_DECODER,

@@ -176,13 +176,17 @@ def _open_model(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> tuple[Model
             f"set data.seq_len={facts.max_positions} or less",
         )
     check_cases_apart(recipe, facts)
-    sharers = recipe.cluster.sequence_parallel
-    if sharers > 1 and facts.model_type not in FAMILIES:
+    sharers, family = recipe.cluster.sequence_parallel, FAMILIES.get(facts.model_type)
+    if sharers > 1 and family is None:
         raise UserError(
             f"cluster.sequence_parallel was not tested with {facts.model_type} models",
             "set cluster.sequence_parallel=1",
         )
-    family = FAMILIES.get(facts.model_type)
+    if sharers > 1 and family is not None and not family.sdpa and model.attention == "sdpa":
+        raise UserError(
+            f"cluster.sequence_parallel: the attention of {facts.model_type} models can be shared in flash and flex alone",
+            "set model.attention=flash2, flash3 or flex (on GPUs), or cluster.sequence_parallel=1",
+        )
     if recipe.train.mlp_tiles > 1 and (family is None or not family.causal):
         raise UserError(
             f"train.mlp_tiles was tested with decoders only, and this is a {facts.model_type} model",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from transformers import Gemma2Config
 
 from distmed.model.builtin import make_tiny_llama
 from distmed.refusals import refusal
@@ -225,6 +226,18 @@ def test_a_model_folder_of_quantized_weights(early: Door, model: Path, inside: b
     assert "its weights are quantized already (bitsandbytes)" in refusal.message
     assert "bf16 or fp32" in refusal.hint
     assert "model.quantize=nf4" in refusal.hint
+
+
+def test_workers_that_would_share_attention_that_cannot_be_shared(early: Door, model: Path) -> None:
+    Gemma2Config(num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, vocab_size=300).save_pretrained(
+        model
+    )
+    shared = ["task=generate", "data.packing=false", "cluster.num_workers=2", "cluster.sequence_parallel=2"]
+    refusal = early.refuse(f"model.path={model}", "model.init=random", *shared)
+    assert refusal.message.startswith(
+        "cluster.sequence_parallel: the attention of gemma2 models can be shared in flash"
+    )
+    assert "model.attention=flash2, flash3 or flex" in refusal.hint
 
 
 def test_cases_longer_than_the_model_reads(early: Door, model: Path) -> None:
