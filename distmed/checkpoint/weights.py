@@ -22,6 +22,7 @@ from distmed.checkpoint.storage import Storage
 from distmed.checkpoint.tensors import TensorFile, dtype_of
 from distmed.errors import UserError
 from distmed.model.quantize import CODES, NESTED, SCALES
+from distmed.model.weight_files import header, weight_files
 
 PEFT_PREFIX = "base_model.model."
 _BASE_LAYER, _SAVED, _ORIGINAL = ".base_layer.", ".modules_to_save.default.", ".original_module."
@@ -50,42 +51,34 @@ class BaseWeights:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        index = folder / "model.safetensors.index.json"
-        if index.is_file():
-            self._file_of: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        elif (folder / "model.safetensors").is_file():
-            self._file_of = dict.fromkeys(self._open("model.safetensors").header, "model.safetensors")
-        else:
-            self._file_of = {}
+        self._stored: dict[str, tuple[Path, list[int]]] = {
+            key: (path, entry["shape"])
+            for path in weight_files(folder)
+            if path.is_file()
+            for key, entry in header(path)[0].items()
+        }
 
     def find(self, name: str, shape: list[int]) -> Tensor | None:
         """A base model without its task's head lacks the outermost prefix (`bert.`), or has one that the trained
         model lacks."""
         for key in self._candidates(name):
-            file = self._open(self._file_of[key])
-            try:
-                if file.header[key]["shape"] == shape:
+            path, own = self._stored[key]
+            if own == shape:
+                file = TensorFile(Storage.at(path))
+                try:
                     return file.read(key)
-            finally:
-                file.close()
+                finally:
+                    file.close()
         return None
 
     def shape_of(self, name: str) -> list[int]:
         for key in self._candidates(name):
-            file = self._open(self._file_of[key])
-            try:
-                shape: list[int] = file.header[key]["shape"]
-                return shape
-            finally:
-                file.close()
+            return self._stored[key][1]
         raise UserError(f"frozen weight {name} is not in {self.folder}", _NAME_THE_BASE)
 
     def _candidates(self, name: str) -> list[str]:
-        same = [key for key in self._file_of if key == name]
-        return same + [key for key in self._file_of if name.endswith(f".{key}") or key.endswith(f".{name}")]
-
-    def _open(self, name: str) -> TensorFile:
-        return TensorFile(Storage.at(self.folder / name))
+        same = [key for key in self._stored if key == name]
+        return same + [key for key in self._stored if name.endswith(f".{key}") or key.endswith(f".{name}")]
 
 
 def outputs(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,12 +17,12 @@ from distmed.model.families import FAMILIES
 from distmed.model.fidelity import check_reads_one_way, check_tied, quantized_by, turning_point
 from distmed.model.kernels import check_kernel
 from distmed.model.layers import key_value_heads
+from distmed.model.weight_files import INDEX, header, weight_files
 from distmed.recipe import Model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -32,10 +31,10 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 CHUNK = 1 << 16
 SAMPLES = 16
 TENSOR_CHUNK = 1 << 12
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass(frozen=True)
@@ -216,37 +215,14 @@ def _check_weights(folder: Path) -> None:
         if not path.is_file():
             raise UserError(f"{folder}: {path.name} is missing, and {INDEX} names it", hint)
         try:
-            header, size = _header(path)
-        except (OSError, ValueError, struct.error) as error:
+            tensors, begin = header(path)
+        except (OSError, ValueError) as error:
             raise UserError(f"{path} is no safetensors file", hint) from error
+        size = begin + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
         if path.stat().st_size != size:
             raise UserError(f"{path} is truncated: {path.stat().st_size} bytes of {size}", hint)
-        if not header.keys() - {"__metadata__"}:
+        if not tensors:
             raise UserError(f"{path} holds no weights", hint)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder, by its index if there is one: files that it names may be missing."""
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
-    if not (folder / INDEX).is_file():
-        return []
-    try:
-        weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{folder / INDEX} is no index of weights", "fetch the model again") from error
-    return [folder / name for name in sorted(set(weight_map.values()))]
-
-
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file, and how many bytes the whole file must have."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > path.stat().st_size:
-            raise ValueError("the header is longer than the file")
-        header = json.loads(file.read(length))
-    ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-    return header, 8 + length + max(ends, default=0)
 
 
 def check_task(config: PreTrainedConfig, model: Model, task: str) -> None:
@@ -288,17 +264,15 @@ def model_hash(folder: str | Path) -> str:
     digest = _hash_evenly(Path(folder))
     for path in weight_files(Path(folder)):
         try:
-            header, end = _header(path)
-        except (ValueError, struct.error):  # With fresh weights nobody reads the file.
+            tensors, begin = header(path)
+        except ValueError:  # With fresh weights nobody reads the file.
             continue
-        tensors = {name: tensor["data_offsets"] for name, tensor in header.items() if name != "__metadata__"}
-        data = end - max((stop for _, stop in tensors.values()), default=0)
         with path.open("rb") as file:
-            digest.update(file.read(data))
-            for start, stop in sorted(tensors.values()):
+            digest.update(file.read(begin))
+            for start, stop in sorted(tensor["data_offsets"] for tensor in tensors.values()):
                 for at in (start, (start + stop - TENSOR_CHUNK) // 2, stop - TENSOR_CHUNK):
                     place = max(at, start)
-                    file.seek(data + place)
+                    file.seek(begin + place)
                     digest.update(file.read(min(TENSOR_CHUNK, stop - place)))
     return digest.hexdigest()
 

@@ -15,12 +15,12 @@ import torch
 from distmed.errors import UserError, one_of
 from distmed.model.diagnoser import Diagnoser
 from distmed.model.families import FAMILIES
-from distmed.model.folder import weight_files
 from distmed.model.kernels import use_kernel
 from distmed.model.lora import freeze, with_lora
 from distmed.model.quantize import fill_quantized
 from distmed.model.recompute import tile_mlps
 from distmed.model.streaming import Stored, initialize, partition, places, stored_tensors, without_data
+from distmed.model.weight_files import weight_files
 from distmed.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -7,10 +7,8 @@ and no worker ever holds more than its partition and one tensor, or one module o
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from distmed.errors import UserError, one_of
-from distmed.model.folder import weight_files
+from distmed.model.weight_files import header, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -86,16 +84,14 @@ def stored_tensors(folder: Path, skip: tuple[str, ...] = ()) -> dict[str, Stored
     """Every tensor of a model folder by name, without modules named in `skip`; None if one has no plain float type."""
     found: dict[str, Stored] = {}
     for path in weight_files(folder):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        for name, entry in header.items():
-            if name == "__metadata__" or name.split(".")[0] in skip:
+        tensors, begin = header(path)
+        for name, entry in tensors.items():
+            if name.split(".")[0] in skip:
                 continue
             dtype = DTYPES.get(entry["dtype"])
             if dtype is None:
                 return None
-            found[name] = Stored(path, dtype, entry["shape"], 8 + length + entry["data_offsets"][0])
+            found[name] = Stored(path, dtype, entry["shape"], begin + entry["data_offsets"][0])
     return found
 
 

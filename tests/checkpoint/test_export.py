@@ -18,6 +18,7 @@ from torch import Tensor
 from distmed.checkpoint.export import export
 from distmed.cli import main
 from distmed.errors import UserError
+from distmed.model.weight_files import weight_files
 
 from . import make
 
@@ -101,6 +102,19 @@ def test_frozen_weights_come_from_the_base_and_are_checked(tmp_path: Path, base:
     with pytest.raises(UserError, match="neither in the checkpoint nor in"):
         export(checkpoint, tmp_path / "second", base)
     assert [path.name for path in tmp_path.iterdir() if "second" in path.name] == []
+
+
+def test_of_a_base_in_one_file_and_in_shards_the_one_is_taken_that_a_run_loads(tmp_path: Path, base: Path) -> None:
+    inside = {name.removeprefix("hf.encoder."): t for name, t in FROZEN.items()}
+    save_file(inside, base / "model.safetensors")
+    shard = "model-00001-of-00001.safetensors"
+    save_file({name: t + 1 for name, t in inside.items()}, base / shard)
+    index = {"weight_map": dict.fromkeys(inside, shard)}
+    (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert weight_files(base) == [base / "model.safetensors"]
+    export(make.write(tmp_path, 10, frozen=FROZEN), tmp_path / "out", base)
+    found = _exported(tmp_path / "out")
+    assert all(torch.equal(found[name.removeprefix("hf.")], t) for name, t in FROZEN.items())
 
 
 def test_an_export_is_of_whole_weights_whatever_those_of_the_base_were(tmp_path: Path, base: Path) -> None:
