@@ -15,7 +15,7 @@ from distmed.checkpoint.folder import checkpoint_root, newest_complete, parse, w
 from distmed.checkpoint.read import Checkpoint
 from distmed.checkpoint.weights import without_wrapper
 from distmed.errors import UserError
-from distmed.model.folder import earlier_model_hash, model_hash
+from distmed.model.hash import earlier_model_hash, model_hash
 from distmed.model.load import is_whole_tokenizer, load_tokenizer
 from distmed.model.lora import ALL_LINEAR
 from distmed.recipe import Recipe

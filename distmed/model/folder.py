@@ -6,7 +6,6 @@ No weight is loaded, only the headers of the safetensors files are read.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from distmed.errors import UserError, first_line, one_of
 from distmed.model.families import FAMILIES
 from distmed.model.fidelity import check_reads_one_way, check_tied, quantized_by, turning_point
+from distmed.model.hash import model_hash
 from distmed.model.kernels import check_kernel
 from distmed.model.layers import key_value_heads
 from distmed.model.weight_files import INDEX, header, weight_files
@@ -31,9 +31,6 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
-CHUNK = 1 << 16
-SAMPLES = 16
-TENSOR_CHUNK = 1 << 12
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -256,42 +253,3 @@ def _other(task: str) -> str:
     if task == "classify":
         return "choose another model, or task: generate"
     return "choose a decoder (Llama, Qwen, Mistral, Gemma, ...), or task: classify"
-
-
-def model_hash(folder: str | Path) -> str:
-    """A hash of config, tokenizer and weights that reads little: of the weights the headers, the sizes, and of every tensor
-    its start, its middle and its end."""
-    digest = _hash_evenly(Path(folder))
-    for path in weight_files(Path(folder)):
-        try:
-            tensors, begin = header(path)
-        except ValueError:  # With fresh weights nobody reads the file.
-            continue
-        with path.open("rb") as file:
-            digest.update(file.read(begin))
-            for start, stop in sorted(tensor["data_offsets"] for tensor in tensors.values()):
-                for at in (start, (start + stop - TENSOR_CHUNK) // 2, stop - TENSOR_CHUNK):
-                    place = max(at, start)
-                    file.seek(begin + place)
-                    digest.update(file.read(min(TENSOR_CHUNK, stop - place)))
-    return digest.hexdigest()
-
-
-def earlier_model_hash(folder: str | Path) -> str:
-    """What checkpoints hold in place of `model_hash` that were written when only places of whole files were sampled."""
-    return _hash_evenly(Path(folder)).hexdigest()
-
-
-def _hash_evenly(folder: Path) -> hashlib._Hash:
-    digest = hashlib.sha256()
-    small = [path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model", ".jinja")]
-    for path in sorted(small):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for path in weight_files(folder):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\0".encode())
-        with path.open("rb") as file:
-            for sample in range(SAMPLES):
-                file.seek(max(size - CHUNK, 0) * sample // (SAMPLES - 1))
-                digest.update(file.read(CHUNK))
-    return digest

@@ -17,7 +17,7 @@ from distmed.checkpoint.marker import read_marker
 from distmed.checkpoint.storage import Storage
 from distmed.credentials import without_credentials
 from distmed.errors import UserError
-from distmed.model.folder import earlier_model_hash
+from distmed.model.hash import earlier_model_hash
 from distmed.model.lora import scale
 from distmed.recipe import Lora, Recipe
 from distmed.values import MISSING, differences, parse

@@ -13,7 +13,7 @@ from distmed.checkpoint.publish import ASKED, export_checkpoint, how_asked
 from distmed.errors import UserError
 from distmed.evaluate.loading import open_model
 from distmed.model.builtin import make_tiny_llama, tiny_llama_config
-from distmed.model.folder import earlier_model_hash, model_hash
+from distmed.model.hash import earlier_model_hash, model_hash
 from distmed.model.load import load_tokenizer
 from distmed.recipe_file import check
 from distmed.stream.encode import closing_token, tokenizer_hash

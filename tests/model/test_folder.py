@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distmed.errors import UserError
-from distmed.model.folder import ModelFacts, check_model, earlier_model_hash, model_hash
+from distmed.model.folder import ModelFacts, check_model
+from distmed.model.hash import earlier_model_hash, model_hash
 from distmed.recipe import Model
 from distmed.train.resume import Saved, check_same_model
 
