@@ -26,7 +26,7 @@ from distmed.errors import UserError
 from distmed.model.lora import scale
 from distmed.train.job import Job
 from distmed.train.resume import Saved, check_same_model, check_same_scale
-from distmed.train.state import RunState, eval_cases
+from distmed.train.state import Best, RunState, eval_cases
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -52,9 +52,12 @@ class Upload(NamedTuple):
 
 
 class Saver:
-    """Writes checkpoints of one attempt. `failed` is set when an upload met something that only the user can mend."""
+    """Writes checkpoints of one attempt. `failed` is set when an upload met something that only the user can mend.
 
-    def __init__(self, job: Job, engine: DeepSpeedEngine, attempt: int, logbook: Any) -> None:
+    `best`: the best evaluation before it. `bests`: the steps of the last best checkpoint that is whole and of better ones.
+    """
+
+    def __init__(self, job: Job, engine: DeepSpeedEngine, attempt: int, logbook: Any, best: Best | None) -> None:
         self.job = job
         self.engine = engine
         self.attempt = attempt
@@ -63,6 +66,7 @@ class Saver:
         self.hangs = False
         self.last_step = -1
         self.uploads: list[Upload] = []
+        self.bests = [best.step] if best else []
         self.known = {"model": describe_model(job, engine), "cases": job.cases()}
         self.memory = HostMemory()
 
@@ -91,7 +95,7 @@ class Saver:
         fresh = self.job.recipe.model.init == "random"
         taken = snapshot(self.engine, content, store_frozen=fresh, memory=self.memory)
         name = folders.name(state.step, dist.get_world_size(), self.attempt)
-        protect = folders.name_prefix(state.best.step) if state.best else None
+        best = state.best.step if state.best else None
         upload = Upload(taken, Future())
         state_step = state.step
         modes = ray.train.CheckpointUploadMode
@@ -103,7 +107,7 @@ class Saver:
             checkpoint_upload_mode=modes.SYNC if taken.reads_engine else modes.ASYNC,
             # Ray would take the "local copy" away after the upload, which is the checkpoint itself.
             delete_local_checkpoint_after_upload=False,
-            checkpoint_upload_fn=lambda checkpoint, _: self._upload(upload, checkpoint, state_step, protect),
+            checkpoint_upload_fn=lambda checkpoint, _: self._upload(upload, checkpoint, state_step, best),
         )
         return time.perf_counter() - started
 
@@ -131,13 +135,13 @@ class Saver:
             "older checkpoints are untouched; mend the storage, then --resume",
         )
 
-    def _upload(self, upload: Upload, checkpoint: Any, step: int, protect: str | None) -> Any:
+    def _upload(self, upload: Upload, checkpoint: Any, step: int, best: int | None) -> Any:
         try:
             self._write(upload.taken, checkpoint, step)
             self.memory.take_back(upload.taken.copies)
             self.logbook.saved.remote(step, dist.get_world_size())
             if dist.get_rank() == 0:
-                self._prune(step, protect)
+                self._prune(step, best)
         except UserError as error:
             # What is met later, such as folders that come and go on a full disk, follows from the first.
             self.failed = self.failed or error
@@ -145,12 +149,24 @@ class Saver:
             upload.ended.set_result(None)
         return checkpoint
 
-    def _prune(self, step: int, protect: str | None) -> None:
+    def _prune(self, step: int, best: int | None) -> None:
         """Old checkpoints that cannot be taken away now go with the next ones."""
         try:
+            self._replace_best(best)
+            protect = [folders.name_prefix(each) for each in self.bests]
             folders.prune(self.job.checkpoints, keep=self.job.recipe.checkpoint.keep, protect=protect)
         except Exception as error:  # every store behind fsspec has errors of its own
             self.logbook.storage_fails.remote(step, f"old checkpoints stay for now: {type(error).__name__}: {error}")
+
+    def _replace_best(self, best: int | None) -> None:
+        """Other ranks may still write the new best: should one of them die, the run goes on from where an earlier one is
+        the best."""
+        if best is not None and best not in self.bests:
+            self.bests.append(best)
+        for place in range(len(self.bests) - 1, 0, -1):
+            if folders.at_step(self.job.checkpoints, self.bests[place]):
+                self.bests = self.bests[place:]
+                return
 
     def _write(self, taken: Snapshot, checkpoint: Any, step: int) -> None:
         """Write, and where the storage fails try again: the training goes on meanwhile. Raises UserError in the end."""

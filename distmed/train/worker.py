@@ -106,7 +106,7 @@ def train(job: Job, logbook: Any) -> None:
         agreed = ray.get([logbook.attempt_starts.remote(state.step, world_size, notes), logbook.stop_asked.remote()])
     dist.broadcast_object_list(agreed, src=0)
     attempt, stop_at_once = agreed
-    saver = Saver(job, engine, attempt, logbook)
+    saver = Saver(job, engine, attempt, logbook, state.best)
     profiler = Profiler(recipe.train.profile, job.run.profile, rank, device)
     meter = Meter(model, recipe, world_size=world_size, peak_flops=peak_flops(device, bf16=job.bf16))
 

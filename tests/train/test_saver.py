@@ -7,16 +7,19 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import ray.train
 
+from distmed.checkpoint import folder as folders
 from distmed.checkpoint.save import HostMemory
 from distmed.errors import UserError
 from distmed.train.saver import LEAST_PATIENCE_S, LOOK_S, Saver, Upload
-from distmed.train.state import RunState
+from distmed.train.state import Best, RunState
+from tests.checkpoint import make
 
 
 def test_the_last_upload_is_waited_for_and_its_failure_told() -> None:
@@ -57,7 +60,7 @@ def saver(monkeypatch: pytest.MonkeyPatch) -> Saver:
     monkeypatch.setattr("distmed.train.saver.time.monotonic", lambda: now[0])
     monkeypatch.setattr("distmed.train.saver.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     made = cast(Any, Saver.__new__(Saver))
-    made.said, made.written, made.failed, made.hangs = [], [], None, False
+    made.said, made.written, made.failed, made.hangs, made.bests = [], [], None, False, []
     made.job = SimpleNamespace(checkpoints="/store/a", recipe=SimpleNamespace(checkpoint=SimpleNamespace(retry_s=10)))
     made.logbook = SimpleNamespace(
         storage_fails=SimpleNamespace(remote=lambda step, text: made.said.append(text)),
@@ -131,13 +134,13 @@ def test_what_is_told_in_the_end_is_what_failed_first(saver: Any, monkeypatch: p
     assert saver.failed.message == "no space left for the checkpoint"
 
 
-def group(waiting_elsewhere: Callable[[], int] = lambda: 0) -> Any:
-    """Two ranks, of which this is the second; on the first so many snapshots wait."""
+def group(waiting_elsewhere: Callable[[], int] = lambda: 0, rank: int = 1) -> Any:
+    """Two ranks, of which this is the second; on the other so many snapshots wait."""
 
     def all_gather_object(found: list[Any], mine: Any) -> None:
         found[:] = [(waiting_elsewhere(), False), mine]
 
-    return SimpleNamespace(get_world_size=lambda: 2, get_rank=lambda: 1, all_gather_object=all_gather_object)
+    return SimpleNamespace(get_world_size=lambda: 2, get_rank=lambda: rank, all_gather_object=all_gather_object)
 
 
 @pytest.mark.parametrize("needed", [False, True])
@@ -188,3 +191,46 @@ def test_old_checkpoints_that_cannot_be_removed_do_not_end_the_training(
     saver.job.recipe.checkpoint.keep = 2
     saver._prune(40, None)
     assert saver.said == ["old checkpoints stay for now: OSError: [Errno 5] Input/output error"]
+
+
+def test_the_best_checkpoint_stays_until_a_better_one_is_whole(
+    saver: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first rank has written the new best and takes old ones away, while the other still writes, or dies."""
+    parts: dict[int, Any] = {}
+
+    def report(_: Any, checkpoint: Any, checkpoint_upload_fn: Any, **__: Any) -> None:
+        checkpoint_upload_fn(checkpoint, "")
+
+    def first_writes(step: int, best: int) -> None:
+        mine, parts[step] = make.snapshots(make.weights(step), 2)
+        monkeypatch.setattr("distmed.train.saver.snapshot", lambda *_, **__: mine)
+        saver.save(RunState(step=step, best=Best(0.5, best)), SimpleNamespace(state=lambda k: {}), needed=True)
+
+    def second_writes(step: int) -> None:
+        parts[step].write(tmp_path / folders.name(step, 2, 0))
+
+    def steps() -> list[int]:
+        return [found.step for found in folders.names(tmp_path)]
+
+    monkeypatch.setattr("distmed.train.saver.dist", group(rank=0))
+    monkeypatch.setattr("distmed.train.saver.ray.train.report", report)
+    for step in (20, 70, 80, 90):
+        make.write(tmp_path, step)
+    saver.job.checkpoints = str(tmp_path)
+    saver.job.recipe.model, saver.job.recipe.checkpoint.keep = SimpleNamespace(init="pretrained"), 1
+    saver.engine, saver.known, saver.attempt, saver.last_step = None, {}, 0, 90
+    saver.uploads, saver.memory, saver.bests = [], HostMemory(), [20]
+    first_writes(100, best=100)
+    assert steps() == [20, 90, 100]
+    first_writes(105, best=100)
+    second_writes(100)
+    first_writes(110, best=110)
+    assert steps() == [100, 105, 110]
+    second_writes(105)
+    first_writes(120, best=110)
+    assert steps() == [100, 105, 110, 120], "the newest whole one has 100 as its best"
+    second_writes(110)
+    first_writes(130, best=110)
+    assert steps() == [110, 120, 130]
+    assert saver.said == []
