@@ -55,6 +55,7 @@ class Saver:
     """Writes checkpoints of one attempt. `failed` is set when an upload met something that only the user can mend.
 
     `best`: the best evaluation before it. `bests`: the steps of the last best checkpoint that is whole and of better ones.
+    `moved`: when an upload last came to its end, by time.monotonic.
     """
 
     def __init__(self, job: Job, engine: DeepSpeedEngine, attempt: int, logbook: Any, best: Best | None) -> None:
@@ -67,6 +68,7 @@ class Saver:
         self.last_step = -1
         self.uploads: list[Upload] = []
         self.bests = [best.step] if best else []
+        self.moved = time.monotonic()
         self.known = {"model": describe_model(job, engine), "cases": job.cases()}
         self.memory = HostMemory()
 
@@ -123,7 +125,8 @@ class Saver:
     def _hung(self) -> bool:
         """Whether the storage neither took anything of the oldest snapshot nor refused it, for so long: a server is gone."""
         oldest = next((each.taken for each in self.uploads if not each.ended.done()), None)
-        return oldest is not None and time.monotonic() - oldest.progressed > self._patience_s()
+        # It was taken long before its turn came, where those before it were slow.
+        return oldest is not None and time.monotonic() - max(oldest.progressed, self.moved) > self._patience_s()
 
     def _patience_s(self) -> float:
         return max(self.job.recipe.checkpoint.retry_s, LEAST_PATIENCE_S)
@@ -146,6 +149,7 @@ class Saver:
             # What is met later, such as folders that come and go on a full disk, follows from the first.
             self.failed = self.failed or error
         finally:
+            self.moved = time.monotonic()
             upload.ended.set_result(None)
         return checkpoint
 

@@ -25,7 +25,8 @@ from tests.checkpoint import make
 def test_the_last_upload_is_waited_for_and_its_failure_told() -> None:
     saver = cast(Saver, Saver.__new__(Saver))
     upload: Future[None] = Future()
-    saver.failed, saver.hangs, saver.uploads = None, False, [Upload(cast(Any, Taken()), upload)]
+    saver.failed, saver.hangs, saver.moved = None, False, 0.0
+    saver.uploads = [Upload(cast(Any, Taken()), upload)]
     saver.job = cast(Any, SimpleNamespace(recipe=SimpleNamespace(checkpoint=SimpleNamespace(retry_s=10))))
 
     def fail() -> None:
@@ -61,6 +62,7 @@ def saver(monkeypatch: pytest.MonkeyPatch) -> Saver:
     monkeypatch.setattr("distmed.train.saver.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     made = cast(Any, Saver.__new__(Saver))
     made.said, made.written, made.failed, made.hangs, made.bests = [], [], None, False, []
+    made.moved = 0.0
     made.job = SimpleNamespace(checkpoints="/store/a", recipe=SimpleNamespace(checkpoint=SimpleNamespace(retry_s=10)))
     made.logbook = SimpleNamespace(
         storage_fails=SimpleNamespace(remote=lambda step, text: made.said.append(text)),
@@ -179,6 +181,25 @@ def test_a_storage_that_takes_nothing_and_says_nothing_stops_the_run(
     alone.__dict__.update(saver.__dict__, failed=None, hangs=False)
     with pytest.raises(UserError, match="has taken nothing"):
         alone.finish()
+
+
+def test_a_slow_storage_is_not_taken_for_a_dead_one(saver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second snapshot waits for longer than a storage may be silent, while the first is taken bit by bit."""
+    monkeypatch.setattr("distmed.train.saver.dist", group())
+
+    def write_slowly(path: str, filesystem: Any) -> None:
+        for _ in range(20):
+            time.sleep(LEAST_PATIENCE_S / 10)
+            first.progressed = time.monotonic()
+            assert not saver._hung()
+
+    first, second = cast(Any, Taken()), cast(Any, Taken())
+    first.write = write_slowly
+    saver.memory, saver.uploads = HostMemory(), [Upload(first, Future()), Upload(second, Future())]
+    saver._upload(saver.uploads[0], WHERE, 40, None)
+    assert not saver._hung()
+    time.sleep(LEAST_PATIENCE_S + 1)
+    assert saver._hung()
 
 
 def test_old_checkpoints_that_cannot_be_removed_do_not_end_the_training(
