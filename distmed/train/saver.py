@@ -40,6 +40,8 @@ RETRY_EVERY_S = 5.0
 LOOK_S = 0.2
 # A storage that answers with nothing at all has at least this long.
 LEAST_PATIENCE_S = 60.0
+# The driver ends workers of which it hears nothing; while the loop waits for the storage it is told this often.
+SAY_EVERY_S = 60.0
 # Snapshots that may wait in host memory, the one that is being written counted.
 WAITING = 2
 
@@ -82,6 +84,7 @@ class Saver:
         if state.step == self.last_step:
             return 0.0
         started = time.perf_counter()
+        began = said = time.monotonic()
         while self._behind() and not self.hangs:
             if not needed:
                 text = (
@@ -89,6 +92,11 @@ class Saver:
                 )
                 self.logbook.storage_fails.remote(state.step, text)
                 return time.perf_counter() - started
+            if dist.get_rank() == 0 and time.monotonic() - said > self._say_every_s():
+                said = time.monotonic()
+                waited = f"has waited for {said - began:.0f} s"
+                text = f"the checkpoint of step {state.step} {waited}: the storage still takes the {WAITING} before it"
+                self.logbook.note.remote(text)
             time.sleep(LOOK_S)
         if self.hangs:
             return time.perf_counter() - started
@@ -130,6 +138,9 @@ class Saver:
 
     def _patience_s(self) -> float:
         return max(self.job.recipe.checkpoint.retry_s, LEAST_PATIENCE_S)
+
+    def _say_every_s(self) -> float:
+        return min(SAY_EVERY_S, self.job.recipe.cluster.stall_timeout_s / 2)
 
     def _give_up(self) -> None:
         self.hangs = True

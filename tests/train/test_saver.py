@@ -62,10 +62,19 @@ def saver(monkeypatch: pytest.MonkeyPatch) -> Saver:
     monkeypatch.setattr("distmed.train.saver.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     made = cast(Any, Saver.__new__(Saver))
     made.said, made.written, made.failed, made.hangs, made.bests = [], [], None, False, []
-    made.moved = 0.0
-    made.job = SimpleNamespace(checkpoints="/store/a", recipe=SimpleNamespace(checkpoint=SimpleNamespace(retry_s=10)))
+    made.engine, made.known, made.attempt, made.last_step = None, {}, 0, 30
+    made.uploads, made.memory, made.moved = [], HostMemory(), 0.0
+    made.job = SimpleNamespace(
+        checkpoints="/store/a",
+        recipe=SimpleNamespace(
+            checkpoint=SimpleNamespace(retry_s=10),
+            cluster=SimpleNamespace(stall_timeout_s=900),
+            model=SimpleNamespace(init="pretrained"),
+        ),
+    )
     made.logbook = SimpleNamespace(
         storage_fails=SimpleNamespace(remote=lambda step, text: made.said.append(text)),
+        note=SimpleNamespace(remote=lambda text: made.said.append(text)),
         saved=SimpleNamespace(remote=lambda step, world: made.written.append((step, world))),
     )
     return cast(Saver, made)
@@ -116,9 +125,6 @@ def test_the_loop_waits_for_the_upload_of_state_on_nvme_alone(
     monkeypatch.setattr("distmed.train.saver.snapshot", lambda *_, **__: taken)
     monkeypatch.setattr("distmed.train.saver.ray.train.report", report)
     monkeypatch.setattr("distmed.train.saver.dist", group())
-    saver.job.recipe.model = SimpleNamespace(init="pretrained")
-    saver.engine, saver.known, saver.attempt, saver.last_step = None, {}, 0, 0
-    saver.uploads, saver.memory = [], HostMemory()
     saver.save(RunState(step=40), SimpleNamespace(state=lambda k: {}), needed=False)
     assert taken.tried == (1 if on_nvme else 0)
     for upload in later:
@@ -152,9 +158,6 @@ def test_copies_do_not_pile_up_before_a_slow_storage(saver: Any, monkeypatch: py
     monkeypatch.setattr("distmed.train.saver.snapshot", lambda *_, **__: taken.append(1) or Taken())
     monkeypatch.setattr("distmed.train.saver.ray.train.report", lambda *_, **__: None)
     monkeypatch.setattr("distmed.train.saver.dist", group(lambda: 2 if time.monotonic() < 5 else 0))
-    saver.job.recipe.model = SimpleNamespace(init="pretrained")
-    saver.engine, saver.known, saver.attempt, saver.last_step = None, {}, 0, 30
-    saver.uploads, saver.memory = [], HostMemory()
     saver.save(RunState(step=40), SimpleNamespace(state=lambda k: {}), needed=needed)
     assert (saver.last_step, len(taken), time.monotonic() >= 5) == ((40, 1, True) if needed else (30, 0, False))
     assert saver.said == (
@@ -162,12 +165,31 @@ def test_copies_do_not_pile_up_before_a_slow_storage(saver: Any, monkeypatch: py
     )
 
 
+@pytest.mark.parametrize(
+    ("rank", "stall_timeout_s", "told"), [(0, 900, [60, 120, 180]), (0, 100, [50, 100, 150]), (1, 900, [])]
+)
+def test_the_driver_hears_of_a_loop_that_waits_for_the_storage(
+    saver: Any, monkeypatch: pytest.MonkeyPatch, rank: int, stall_timeout_s: float, told: list[int]
+) -> None:
+    """It would take workers that it hears nothing of for stalled and end them."""
+    monkeypatch.setattr("distmed.train.saver.snapshot", lambda *_, **__: Taken())
+    monkeypatch.setattr("distmed.train.saver.ray.train.report", lambda *_, **__: None)
+    monkeypatch.setattr("distmed.train.saver.dist", group(lambda: 2 if time.monotonic() < 190 else 0, rank))
+    saver.job.recipe.cluster.stall_timeout_s = stall_timeout_s
+    saver.save(RunState(step=40), SimpleNamespace(state=lambda k: {}), needed=True)
+    assert saver.last_step == 40
+    assert saver.said == [
+        f"the checkpoint of step 40 has waited for {seconds} s: the storage still takes the 2 before it"
+        for seconds in told
+    ]
+
+
 def test_a_storage_that_takes_nothing_and_says_nothing_stops_the_run(
     saver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a mounted server that is gone: a write neither fails nor ends. No rank saves after it, nobody waits for ever."""
     monkeypatch.setattr("distmed.train.saver.dist", group())
-    saver.last_step, saver.uploads = 30, [Upload(cast(Any, Taken()), Future())]
+    saver.uploads = [Upload(cast(Any, Taken()), Future())]
     save = lambda: saver.save(RunState(step=40), SimpleNamespace(state=lambda k: {}), needed=True)  # noqa: E731
     time.sleep(LEAST_PATIENCE_S - LOOK_S)
     assert not saver._hung()
@@ -195,7 +217,7 @@ def test_a_slow_storage_is_not_taken_for_a_dead_one(saver: Any, monkeypatch: pyt
 
     first, second = cast(Any, Taken()), cast(Any, Taken())
     first.write = write_slowly
-    saver.memory, saver.uploads = HostMemory(), [Upload(first, Future()), Upload(second, Future())]
+    saver.uploads = [Upload(first, Future()), Upload(second, Future())]
     saver._upload(saver.uploads[0], WHERE, 40, None)
     assert not saver._hung()
     time.sleep(LEAST_PATIENCE_S + 1)
@@ -239,9 +261,7 @@ def test_the_best_checkpoint_stays_until_a_better_one_is_whole(
     for step in (20, 70, 80, 90):
         make.write(tmp_path, step)
     saver.job.checkpoints = str(tmp_path)
-    saver.job.recipe.model, saver.job.recipe.checkpoint.keep = SimpleNamespace(init="pretrained"), 1
-    saver.engine, saver.known, saver.attempt, saver.last_step = None, {}, 0, 90
-    saver.uploads, saver.memory, saver.bests = [], HostMemory(), [20]
+    saver.job.recipe.checkpoint.keep, saver.bests = 1, [20]
     first_writes(100, best=100)
     assert steps() == [20, 90, 100]
     first_writes(105, best=100)
