@@ -7,13 +7,15 @@ read while it is written, and the loop stands still for that too.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed as dist
@@ -32,6 +34,8 @@ from distmed.checkpoint.tensors import Entry, dtype_name, write_tensors
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
+# A local file is made to last in pieces of this size: at its end alone, a slow disk would be silent for the whole of it.
+SYNC_BYTES = 1 << 30
 # How a step is computed, not what it computes: these follow the machine, not the checkpoint.
 _NOT_HYPERPARAMETERS = {"params", "param_names", "name", "fused", "foreach", "capturable", "differentiable"}
 
@@ -57,8 +61,8 @@ class HostMemory:
 @dataclass
 class Snapshot:
     """Host copies of what one rank writes. `tensors` is keyed `master/NAME`, `exp_avg/NAME`, `frozen/NAME`,
-    `buffer/NAME`; they are parts of `copies`, or lie on NVMe still. `progressed`: when the storage last took one, by
-    time.monotonic."""
+    `buffer/NAME`; they are parts of `copies`, or lie on NVMe still. `progressed`: when the storage last took a part of
+    one, by time.monotonic."""
 
     rank: int
     world_size: int
@@ -86,8 +90,10 @@ class Snapshot:
             with (
                 (where / data_file(self.rank, self.world_size)).writing() as file,
                 closing(in_memory(tensor for _, tensor in by_size)) as tensors,
+                closing(_Taking(file, self, synced=where.is_local)) as taking,
             ):
-                size, digest = write_tensors(file, entries, self._timed(tensors))
+                size, digest = write_tensors(cast(IO[bytes], taking), entries, tensors)
+                taking.wait()
             write_marker(where, Marker(self.rank, self.world_size, size, digest, **self.content))
         except OSError as error:
             if not is_disk_full(error):
@@ -95,10 +101,35 @@ class Snapshot:
             clear_rank(where, self.rank, self.world_size)
             raise disk_full(where, "the checkpoint") from error
 
-    def _timed(self, tensors: Iterable[Tensor]) -> Iterator[Tensor]:
-        for tensor in tensors:
-            self.progressed = time.monotonic()
-            yield tensor
+
+class _Taking:
+    """The open file of a snapshot: what it takes counts as progress. On a local disk one piece is synced, beside the writing
+    of the next, before a third begins."""
+
+    def __init__(self, file: IO[bytes], snapshot: Snapshot, *, synced: bool) -> None:
+        self.file, self.snapshot, self.synced = file, snapshot, synced
+        self.fresh = 0
+        self.beside = ThreadPoolExecutor(1)
+        self.syncing: Future[None] | None = None
+
+    def write(self, part: memoryview) -> None:
+        self.file.write(part)
+        self.fresh += len(part)
+        if self.synced and self.fresh >= SYNC_BYTES:
+            self.file.flush()
+            self.wait()
+            self.syncing = self.beside.submit(os.fdatasync, self.file.fileno())
+            self.fresh = 0
+        self.snapshot.progressed = time.monotonic()
+
+    def wait(self) -> None:
+        """What a sync met is told once, to whoever asked for it: the one at the end would know nothing of it."""
+        if self.syncing:
+            self.syncing.result()
+        self.snapshot.progressed = time.monotonic()
+
+    def close(self) -> None:
+        self.beside.shutdown()
 
 
 def snapshot(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import time
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,40 @@ def test_only_the_memory_of_what_is_written_is_used_again() -> None:
     assert third.data_ptr() == first.data_ptr()
     assert (second.tolist(), third.tolist(), other.tolist()) == ([2.0] * 3, [3.0] * 3, [1.0] * 3)
     assert other.dtype == torch.bfloat16
+
+
+def test_a_slow_disk_is_seen_to_take_a_large_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece takes it 50 s: synced at its end alone, the file would look as if nothing took it."""
+    now, silent = [0.0], []
+
+    def sync(_: int) -> None:
+        silent.append(time.monotonic() - first.progressed)
+        now[0] += 50
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("os.fdatasync", sync)
+    monkeypatch.setattr("distmed.checkpoint.save.SYNC_BYTES", 1 << 10, raising=False)
+    monkeypatch.setattr("distmed.checkpoint.tensors.CHUNK_BYTES", 1 << 8)
+    (first,) = make.snapshots({"hf.large": torch.zeros(1 << 10)}, 1)
+    first.write(tmp_path / folders.name(10, 1, 0))
+    assert first.progressed == now[0] == 200
+    assert len(silent) == 4
+    assert max(silent) <= 50
+    assert folders.verify(tmp_path / folders.name(10, 1, 0)) is None
+
+
+@pytest.mark.parametrize("tensors", [1, 2])
+def test_a_disk_that_is_full_when_a_piece_is_synced_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensors: int
+) -> None:
+    """Whether it is the last piece or one before it."""
+
+    def sync(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fdatasync", sync)
+    monkeypatch.setattr("distmed.checkpoint.save.SYNC_BYTES", 1 << 10)
+    (first,) = make.snapshots({f"hf.{i}": torch.zeros(1 << 8) for i in range(tensors)}, 1)
+    with pytest.raises(UserError, match="no space left"):
+        first.write(tmp_path / folders.name(10, 1, 0))
+    assert folders.names(tmp_path) == []
