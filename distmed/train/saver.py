@@ -107,17 +107,23 @@ class Saver:
         name = folders.name(state.step, dist.get_world_size(), self.attempt)
         best = state.best.step if state.best else None
         upload = Upload(taken, Future())
-        state_step = state.step
+        step, folder = state.step, f"{self.job.checkpoints}/{name}"
+
+        def write(checkpoint: Any, _: str) -> Any:
+            # Not by the client of Ray's checkpoint: for s3:// that keeps a further copy of all it was given in memory.
+            self._upload(upload, folder, step, best)
+            return checkpoint
+
         modes = ray.train.CheckpointUploadMode
         self.uploads.append(upload)
         ray.train.report(
             {"step": state.step},
-            checkpoint=ray.train.Checkpoint(f"{self.job.checkpoints}/{name}"),
+            checkpoint=ray.train.Checkpoint(folder),
             checkpoint_dir_name=name,
             checkpoint_upload_mode=modes.SYNC if taken.reads_engine else modes.ASYNC,
             # Ray would take the "local copy" away after the upload, which is the checkpoint itself.
             delete_local_checkpoint_after_upload=False,
-            checkpoint_upload_fn=lambda checkpoint, _: self._upload(upload, checkpoint, state_step, best),
+            checkpoint_upload_fn=write,
         )
         return time.perf_counter() - started
 
@@ -149,9 +155,9 @@ class Saver:
             "older checkpoints are untouched; mend the storage, then --resume",
         )
 
-    def _upload(self, upload: Upload, checkpoint: Any, step: int, best: int | None) -> Any:
+    def _upload(self, upload: Upload, folder: str, step: int, best: int | None) -> None:
         try:
-            self._write(upload.taken, checkpoint, step)
+            self._write(upload.taken, folder, step)
             self.memory.take_back(upload.taken.copies)
             self.logbook.saved.remote(step, dist.get_world_size())
             if dist.get_rank() == 0:
@@ -162,7 +168,6 @@ class Saver:
         finally:
             self.moved = time.monotonic()
             upload.ended.set_result(None)
-        return checkpoint
 
     def _prune(self, step: int, best: int | None) -> None:
         """Old checkpoints that cannot be taken away now go with the next ones."""
@@ -183,14 +188,14 @@ class Saver:
                 self.bests = self.bests[place:]
                 return
 
-    def _write(self, taken: Snapshot, checkpoint: Any, step: int) -> None:
+    def _write(self, taken: Snapshot, folder: str, step: int) -> None:
         """Write, and where the storage fails try again: the training goes on meanwhile. Raises UserError in the end."""
         # Where one was given up, the last one of the run has its one chance.
         limit_s = 0.0 if self.failed else self.job.recipe.checkpoint.retry_s
         began = time.monotonic()
         while True:
             try:
-                taken.write(checkpoint.path, checkpoint.filesystem)
+                taken.write(folder)
                 return
             except UserError:
                 raise

@@ -48,8 +48,9 @@ class Taken:
         self.copies: list[Any] = []
         self.progressed = time.monotonic()
 
-    def write(self, path: str, filesystem: Any) -> None:
+    def write(self, *where: Any) -> None:
         self.tried += 1
+        self.where = where
         if self.errors:
             raise self.errors.pop(0)
 
@@ -80,7 +81,7 @@ def saver(monkeypatch: pytest.MonkeyPatch) -> Saver:
     return cast(Saver, made)
 
 
-WHERE = SimpleNamespace(path="/store/a/step", filesystem=None)
+WHERE = "/store/a/step"
 
 
 def test_a_storage_that_fails_for_a_while_is_tried_again_and_said(saver: Any) -> None:
@@ -132,6 +133,27 @@ def test_the_loop_waits_for_the_upload_of_state_on_nvme_alone(
     saver.finish()
     assert taken.tried == 1
     assert saver.written == [(40, 2)]
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/runs/a", "/store/a"])
+def test_checkpoints_are_written_by_the_client_that_reads_them(
+    saver: Any, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    """Ray's own client of an object store keeps all it is given in memory until that is sent. Ray hears where it lies."""
+    taken, told = Taken(), []
+
+    def report(_: Any, checkpoint: Any, checkpoint_upload_fn: Any, **__: Any) -> None:
+        told.append(checkpoint_upload_fn(checkpoint, "") is checkpoint)
+
+    monkeypatch.setattr("distmed.train.saver.snapshot", lambda *_, **__: taken)
+    monkeypatch.setattr("distmed.train.saver.ray.train.report", report)
+    at_ray = lambda url: SimpleNamespace(path=url, filesystem="a client of pyarrow")  # noqa: E731
+    monkeypatch.setattr("distmed.train.saver.ray.train.Checkpoint", at_ray)
+    monkeypatch.setattr("distmed.train.saver.dist", group())
+    saver.job.checkpoints = root
+    saver.save(RunState(step=40), SimpleNamespace(state=lambda k: {}), needed=False)
+    assert taken.where == (f"{root}/{folders.name(40, 2, 0)}",)
+    assert told == [True]
 
 
 def test_what_is_told_in_the_end_is_what_failed_first(saver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +231,7 @@ def test_a_slow_storage_is_not_taken_for_a_dead_one(saver: Any, monkeypatch: pyt
     """The second snapshot waits for longer than a storage may be silent, while the first is taken bit by bit."""
     monkeypatch.setattr("distmed.train.saver.dist", group())
 
-    def write_slowly(path: str, filesystem: Any) -> None:
+    def write_slowly(*_: Any) -> None:
         for _ in range(20):
             time.sleep(LEAST_PATIENCE_S / 10)
             first.progressed = time.monotonic()
