@@ -110,6 +110,8 @@ def _prepare(
         f"{search.proposals.wanted} settings, {at_once} trial{'s' if at_once > 1 else ''} at once, "
         f"{search.workers} worker{'s' if search.workers > 1 else ''} each; sought: {metric} ({mode})"
     )
+    for note in search.proposals.notes:
+        progress.note(note)
     return search, job
 
 

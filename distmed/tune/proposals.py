@@ -35,6 +35,7 @@ class Proposals:
     """Proposes trials until the search has had its settings. `trials` (by number) is kept up to date by the search.
 
     On a resume `trials` holds those of before: unfinished ones are proposed first, finished ones teach the sampler.
+    `notes` say what will not be tried. Raises UserError where no combination of a grid fits the recipe.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class Proposals:
         # Optuna's own defaults but for what the number of trials at once decides.
         self.study = _study(_sampler(tune.search, seed + len(trials), parallel), mode)
         self.open: dict[int, Any] = {}
-        self.grid = space.grid() if tune.search == "grid" else None
+        self.notes: list[str] = []
+        self.grid = self._fitting(space.grid()) if tune.search == "grid" else None
         self.wanted = self._wanted()
         for trial in trials.values():
             if trial.ended:
@@ -104,6 +106,26 @@ class Proposals:
         whole = named + len(self.grid)
         return min(self.tune.trials or whole, whole)
 
+    def _fitting(self, grid: list[Setting]) -> list[Setting]:
+        """Those that make a recipe."""
+        misfits = [self._misfit(setting) for setting in grid]
+        why = [each for each in misfits if each]
+        if len(why) == len(grid):
+            raise UserError(f"no combination of tune.space fits the recipe, the last: {why[-1]}", "mend the space")
+        if why:
+            self.notes.append(
+                f"left out as they fit no recipe: {len(why)} of {len(grid)} combinations, the last: {why[-1]}"
+            )
+        return [setting for setting, misfit in zip(grid, misfits, strict=True) if not misfit]
+
+    def _misfit(self, setting: Setting) -> str:
+        """Why it makes no recipe; empty where it does. Knobs that fit one by one may not fit together."""
+        try:
+            self.space.recipe_of(setting)
+        except UserError as error:
+            return error.message
+        return ""
+
     def _setting(self, point: int) -> Setting:
         named = [self.space.untuned, *self.space.initial]
         if point < len(named):
@@ -113,21 +135,18 @@ class Proposals:
         return self._sampled(point)
 
     def _sampled(self, point: int) -> Setting:
-        """What the sampler proposes; knobs that fit one by one may not fit together, and then it is asked again."""
+        """What the sampler proposes; it is asked again where that makes no recipe."""
         import optuna
 
         why = ""
         for _ in range(100):
             trial = self.study.ask()
             setting = self.space.draw(trial)
-            try:
-                self.space.recipe_of(setting)
-            except UserError as error:
-                why = error.message
-                self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
-                continue
-            self.open[point] = trial
-            return setting
+            why = self._misfit(setting)
+            if not why:
+                self.open[point] = trial
+                return setting
+            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
         raise UserError(
             f"100 settings drawn from tune.space do not fit the recipe, the last: {why}", "narrow the space"
         )

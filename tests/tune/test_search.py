@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from distmed.errors import UserError
 from distmed.recipe import Recipe
+from distmed.recipe_file import check
 from distmed.tune.record import Record, Trial
 from distmed.tune.selection import ranking
 from distmed.tune.table import rows
-from tests.tune.simulated import EVERY, STEPS, macro_f1, recipe_with, search, search_in
+from tests.tune.simulated import EVERY, LEAST, STEPS, macro_f1, recipe_with, search, search_in
 
 
 def settings(record: Record) -> list[dict[str, Any]]:
@@ -244,3 +246,28 @@ def test_each_session_counts_with_its_own_workers(tmp_path: Path) -> None:
         found.record.paused(0)
     assert found.accelerator_hours() == 9
     assert rows(found)[0]["accelerator_hours"] == 9
+
+
+LORA = {"rank": 4}
+UNFIT = {"model.quantize": {"choice": [None, "nf4"]}, "model.lora": {"choice": [LORA, None]}}
+
+
+def test_combinations_of_a_grid_that_fit_no_recipe_are_left_out_and_counted(tmp_path: Path) -> None:
+    """Weights in 4 bits cannot be trained without adapters."""
+    base = check({**LEAST, "model": {"path": "m", "lora": LORA}, "tune": {"space": UNFIT, "search": "grid"}})
+    of = search_in(tmp_path, base)
+    assert of.proposals.wanted == 3
+    assert of.proposals.notes == [
+        "left out as they fit no recipe: 1 of 4 combinations, the last: "
+        "model.quantize: weights in 4 bits cannot be trained themselves"
+    ]
+    found = search(base, tmp_path, seed=1, curve=lambda recipe, progress, seed, trial: progress)
+    tried = [(each["model.quantize"], each["model.lora"] is None) for each in settings(found.record)]
+    assert tried == [(None, False), (None, True), ("nf4", False)]
+
+
+def test_a_grid_of_which_nothing_fits_is_refused(tmp_path: Path) -> None:
+    space = {"model.quantize": {"choice": ["nf4"]}, "model.lora": {"choice": [None]}}
+    base = check({**LEAST, "model": {"path": "m", "lora": LORA}, "tune": {"space": space, "search": "grid"}})
+    with pytest.raises(UserError, match=r"no combination of tune\.space fits the recipe.*4 bits"):
+        search_in(tmp_path, base)
