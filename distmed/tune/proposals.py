@@ -56,6 +56,9 @@ class Proposals:
         self.notes: list[str] = []
         self.grid = self._fitting(space.grid()) if tune.search == "grid" else None
         self.wanted = self._wanted()
+        dropped = 1 + len(space.initial) - self.wanted
+        if dropped > 0:
+            self.notes.append(f"tune.trials={self.wanted} has no room for the last {dropped} of tune.initial")
         for trial in trials.values():
             if trial.ended:
                 self.ended(trial)

@@ -34,6 +34,13 @@ def test_named_settings_come_next(tmp_path: Path) -> None:
     assert found.record.trials[1].setting["optimizer.lr"] == 2e-4
 
 
+def test_it_is_said_which_named_settings_have_no_room(tmp_path: Path) -> None:
+    named = [{"optimizer.lr": lr} for lr in (1e-4, 2e-4, 3e-4)]
+    assert search_in(tmp_path, recipe_with(trials=4, initial=named)).proposals.notes == []
+    few = search_in(tmp_path, recipe_with(trials=2, initial=named)).proposals
+    assert few.notes == ["tune.trials=2 has no room for the last 2 of tune.initial"]
+
+
 @pytest.mark.parametrize("how", ["optuna", "random"])
 def test_the_same_seed_gives_the_same_trials(tmp_path: Path, how: str) -> None:
     runs = []
