@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distmed.tune.search import Search
+    from distmed.tune.space import Space
 
 
 def rows(search: Search) -> list[dict[str, Any]]:
     """One row a trial: id, state, cause, point, repeat, knobs (by key), metric, its step, steps, seconds, retries."""
     found = []
+    mixed = {key for key in search.space.order if _is_mixed(search.space, key)}
     for trial in search.trials:
         best = trial.best(search.mode)
         found.append(
@@ -27,7 +29,7 @@ def rows(search: Search) -> list[dict[str, Any]]:
                 "accelerator_hours": round(trial.accelerator_seconds / 3600, 5),
                 "retries": trial.retries,
                 "cause": trial.cause,
-                **{key: _cell(trial.setting.get(key)) for key in search.space.order},
+                **{key: _cell(trial.setting.get(key), as_text=key in mixed) for key in search.space.order},
             }
         )
     return found
@@ -45,5 +47,14 @@ def write_tables(search: Search) -> None:
         partial.replace(path)
 
 
-def _cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | dict) else value
+def _is_mixed(space: Space, key: str) -> bool:
+    """Whether a knob has values of several types, as false and offload; a column of Parquet or of W&B has one."""
+    settings = (space.untuned, *space.initial)
+    values = [*(space.knobs[key].choice or [0.0]), *(setting.get(key) for setting in settings)]
+    kinds = {type(_cell(value)) for value in values if value is not None}
+    return len({float if kind is int else kind for kind in kinds}) > 1
+
+
+def _cell(value: Any, *, as_text: bool = False) -> Any:
+    is_plain = value is None or isinstance(value, str) or not (as_text or isinstance(value, list | dict))
+    return value if is_plain else json.dumps(value)

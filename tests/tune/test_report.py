@@ -11,16 +11,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from distmed.recipe_file import check
 from distmed.rundir import RunDir
 from distmed.train.progress import Progress
 from distmed.tune.importance import importance
 from distmed.tune.report import write_report
 from distmed.tune.selection import _tell, ranking
 from distmed.tune.space import Space
-from distmed.tune.table import write_tables
+from distmed.tune.table import rows, write_tables
 from tests.evaluate.report.browser import Page, find, in_browser
 from tests.evaluate.report.test_browser import FAULTS
-from tests.tune.simulated import SPACE, recipe_with, search
+from tests.tune.simulated import LEAST, SPACE, recipe_with, search, search_in
 
 
 def searched(folder: Path, trials: int = 25, **tune: Any) -> Any:
@@ -120,6 +121,31 @@ def test_choices_of_several_types_make_a_table(tmp_path: Path) -> None:
     of = searched(tmp_path, trials=8, space=space)
     write_tables(of)
     assert len(pd.read_parquet(of.plan.run / "trials.parquet")) == 8
+
+
+@pytest.mark.parametrize(
+    ("key", "choices", "own", "written"),
+    [
+        ("train.activation_checkpointing", [False, "offload"], True, ["false", "offload", "true"]),
+        ("optimizer.warmup", [0.05, 10], 0.05, [0.05, 10.0]),
+    ],
+)
+def test_a_knob_of_several_types_is_a_column_of_text(
+    tmp_path: Path, key: str, choices: list[Any], own: Any, written: list[Any]
+) -> None:
+    import wandb
+
+    section, name = key.split(".")
+    base = {**LEAST, section: {**LEAST.get(section, {}), name: own}}
+    of = search_in(tmp_path, check({**base, "tune": {"space": {key: {"choice": choices}}, "search": "grid"}}))
+    for number in range(of.proposals.wanted):
+        assert isinstance(of.propose(str(number)), dict)
+        of.ended(number, "done")
+        of.released(str(number))
+    found = pd.read_parquet(of.plan.run / "trials.parquet")[key]
+    assert sorted(found) == written
+    table = [list(row.values()) for row in rows(of)]
+    assert len(wandb.Table(columns=list(rows(of)[0]), data=table).data) == len(written)
 
 
 @pytest.mark.parametrize("ends", [{"low": None, "high": None}, {"low": 0.2, "high": 0.3}])
