@@ -10,6 +10,7 @@ from rich import box
 from rich.live import Live
 from rich.table import Table
 
+from distmed.credentials import without_credentials
 from distmed.terminal import Terminal
 from distmed.tune.record import Trial, as_loss
 
@@ -116,4 +117,4 @@ def setting_text(setting: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(without_credentials(value))

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from distmed.credentials import without_credentials
 from distmed.tune.record import Trial
 from distmed.tune.space import Space
 
@@ -108,7 +109,7 @@ def slices(space: Space, trials: Sequence[Trial], *, mode: str, metric: str) -> 
             found = trial.best(mode)
             value = trial.setting.get(key)
             if found is not None and key in trial.setting and (knob.choice is not None or value is not None):
-                across = str(value) if knob.choice is not None else value
+                across = str(without_credentials(value)) if knob.choice is not None else value
                 axes.plot(across, found.value, "o", color=LOOKS[trial.state], ms=4, alpha=0.8)
         if knob.loguniform:
             axes.set_xscale("log")
@@ -148,7 +149,8 @@ def _height(space: Space, key: str, value: Any) -> float:
 def _wrapped(key: str, space: Space) -> str:
     knob = space.knobs[key]
     bounds = knob.uniform or knob.loguniform or knob.randint
-    ends = f"{bounds[0]:.3g} … {bounds[1]:.3g}" if bounds else ", ".join(str(value) for value in knob.choice or [])[:24]
+    choices = ", ".join(map(str, without_credentials(knob.choice or [])))[:24]
+    ends = f"{bounds[0]:.3g} … {bounds[1]:.3g}" if bounds else choices
     return f"{key.replace('.', '.' + chr(10), 1)}\n{ends}"
 
 

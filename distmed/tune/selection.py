@@ -87,13 +87,14 @@ def conclude(search: Search, job: Job, progress: Progress) -> None:
     run = search.plan.run
     ranks = ranking(search.trials, mode=search.mode, seeds=search.tune.seeds)
     winner = ranks[0]
+    setting = without_credentials(winner.setting)
     best_recipe = recipe_of_winner(search, winner)
     (run / "best.yaml").write_text(best_recipe.to_yaml(), encoding="utf-8")
     chosen = _chosen(search, winner.trials[0])
     summary: dict[str, Any] = {
         "metric": search.plan.metric,
         "mode": search.mode,
-        "best": {"value": winner.mean, "sd": winner.sd, "trials": winner.trials, "setting": winner.setting},
+        "best": {"value": winner.mean, "sd": winner.sd, "trials": winner.trials, "setting": setting},
         "untuned": _untuned(search, ranks),
         "trials": {
             state: sum(trial.state == state for trial in search.trials)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from distmed.credentials import without_credentials
+
 if TYPE_CHECKING:
     from distmed.tune.search import Search
     from distmed.tune.space import Space
@@ -56,5 +58,6 @@ def _is_mixed(space: Space, key: str) -> bool:
 
 
 def _cell(value: Any, *, as_text: bool = False) -> Any:
+    value = without_credentials(value)
     is_plain = value is None or isinstance(value, str) or not (as_text or isinstance(value, list | dict))
     return value if is_plain else json.dumps(value)

@@ -14,11 +14,12 @@ from distmed.recipe_file import check, load_recipe
 from distmed.rundir import RunDir
 from distmed.train.progress import Progress
 from distmed.tune import selection
+from distmed.tune.display import Display
 from distmed.tune.record import Record, Trial
 from distmed.tune.selection import Chosen, ranking, recipe_of_winner
 from distmed.tune.space import Space
 from distmed.tune.trial import Order, Plan, trial_recipe
-from tests.tune.simulated import LEAST
+from tests.tune.simulated import LEAST, search_in
 
 LR = "optimizer.lr"
 
@@ -102,3 +103,24 @@ def test_the_recipe_of_a_copy_holds_its_schedule_and_can_be_loaded(tmp_path: Pat
     best = load_recipe(path, [])
     assert (best.optimizer.lr, best.tune, best.checkpoint.best) == (1e-4, None, "diag/macro_f1")
     assert [(change.step, change.set) for change in best.changes] == [(10, {LR: 5e-4})]
+
+
+def test_what_a_url_carries_beside_the_place_is_in_the_recipe_alone(tmp_path: Path) -> None:
+    """Whoever gets the table, the report or the log of a search gets no key to its data."""
+    key, places = "data.train.0.source", ["s3://KEY:SECRET@bucket/a", "https://host/b?signature=SECRET"]
+    block = {"space": {key: {"choice": places}}, "search": "grid"}
+    of = search_in(tmp_path, check({**LEAST, "tracking": {"wandb": "disabled"}, "tune": block}))
+    said = io.StringIO()
+    with Display(said, of, 90, live=False) as display:
+        for number in range(of.proposals.wanted):
+            of.propose(str(number))
+            of.record.evaluated(number, 90, 1.0, 0.1 * number, {})
+            of.ended(number, "done")
+            of.released(str(number))
+            display.show()
+    selection.conclude(of, None, Progress(said, live=False))  # type: ignore[arg-type]
+    run = of.plan.run
+    shown = [(run / name).read_text() for name in ("trials.csv", "summary.json", "report.html")]
+    for text in [*shown, said.getvalue()]:
+        assert "SECRET" not in text and "https://host/b" in text
+    assert load_recipe(run / "best.yaml", []).data.train[0].source == places[1]
