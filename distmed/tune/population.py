@@ -29,8 +29,14 @@ RESAMPLE = 0.25
 
 
 def check_population(space: Space) -> None:
-    """Raises UserError for a knob that a copy could not take over."""
+    """Raises UserError for a knob that a copy could not take over, or that would not stay as the copy has it."""
+    fixed = {key for change in space.recipe.changes for key in change.set}
     for key in space.knobs:
+        if key in fixed:
+            raise UserError(
+                f"tune.scheduler: pbt cannot vary {key}, which the recipe's own `changes` set",
+                "take it out of `changes` or out of the space, or use asha",
+            )
         if key not in CHANGEABLE:
             raise UserError(
                 f"tune.scheduler: pbt cannot change {key} in the middle of a run",

@@ -41,6 +41,11 @@ from tests.tune.conftest import SMALL, TuneDoor, changed
             "pbt cannot change data.seq_len",
             "or use asha",
         ),
+        (
+            {"tune__scheduler": "pbt", "changes": [{"step": 2, "set": {"optimizer.lr": 1e-4}}]},
+            "pbt cannot vary optimizer.lr, which the recipe's own `changes` set",
+            "take it out of `changes`",
+        ),
         ({"tune__space": {"deepspeed": {"choice": ["zero3", "zero4"]}}}, "tune.space.deepspeed: 'zero4'", ""),
         ({"tune__initial": [{"train.loss": "focal"}]}, "tune.initial: train.loss is no knob", "knobs: optimizer.lr"),
     ],
