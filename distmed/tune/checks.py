@@ -11,6 +11,7 @@ from distmed.errors import UserError, one_of
 from distmed.evaluate.metrics import LOWER_IS_BETTER, METRICS, SUBGROUP
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
+from distmed.tune.selection import was_scored
 from distmed.tune.space import Space
 from distmed.tuning import Tune
 from distmed.values import MISSING, differences
@@ -82,7 +83,7 @@ def check_resume(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
         return
     before = yaml.safe_load(run_dir.recipe.read_text(encoding="utf-8"))
     now = yaml.safe_load(recipe.to_yaml())
-    scored = any((run_dir / "test").glob("*/metrics.json"))
+    scored = any(was_scored(out) for out in (run_dir / "test").glob("*"))
     found = differences(_lasting(before, scored=scored), _lasting(now, scored=scored))
     knobs = {f"tune.space.{key}" for key in now["tune"]["space"]}
     # A key that the earlier recipe lacks came with a newer version, but for a knob.

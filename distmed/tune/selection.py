@@ -171,7 +171,7 @@ def _test(search: Search, chosen: Chosen, job: Job, progress: Progress) -> list[
     sources = search.plan.recipe.data.test
     if not sources:
         return []
-    from distmed.evaluate.command import Request, evaluate
+    from distmed.evaluate.command import WORK, Request, evaluate
     from distmed.prepare.open import open_source
 
     own = next((trial.number for trial in search.trials if trial.point == trial.repeat == trial.clones == 0), None)
@@ -181,10 +181,9 @@ def _test(search: Search, chosen: Chosen, job: Job, progress: Progress) -> list[
     found = []
     for number, source in enumerate(sources):
         out = search.plan.run / "test" / str(number)
-        winners = _scored(out)
-        if not winners or winners[-1] != chosen.sign or not (out / "metrics.json").is_file():
-            winners.append(chosen.sign)
-            shutil.rmtree(out, ignore_errors=True)
+        winners = _begun(out, chosen.sign)
+        # Its figures may be there before it has ended; what it scored case by case goes last.
+        if (out / WORK).exists() or not (out / "metrics.json").is_file():
             cases = open_source(source, search.plan.run.data)
             request = Request(
                 str(chosen.run.path),
@@ -196,7 +195,6 @@ def _test(search: Search, chosen: Chosen, job: Job, progress: Progress) -> list[
             with progress.phase(f"scoring the test split {number}"):
                 if evaluate(request):
                     raise KeyboardInterrupt
-            (out / WINNERS).write_text(json.dumps(winners) + "\n", encoding="utf-8")
         if len(winners) > 1:
             progress.note(f"the test split {number} has been scored for {len(winners)} winners of this search")
         metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
@@ -209,8 +207,31 @@ def _test(search: Search, chosen: Chosen, job: Job, progress: Progress) -> list[
     return found
 
 
-def _scored(out: Path) -> list[str]:
-    """The winners for whom a test split was scored: more than one only where a search went on and found a better one."""
+def was_scored(out: Path) -> bool:
+    """Whether a test split gave figures: for this winner, or for one before it whose figures are gone."""
+    return len(_winners(out)) > 1 or (out / "metrics.json").is_file()
+
+
+def _begun(out: Path, sign: str) -> list[str]:
+    """The winners, this one the last; nothing that was scored for another is left in `out`."""
+    winners = _winners(out)
+    if winners[-1:] != [sign]:
+        out.mkdir(parents=True, exist_ok=True)
+        # First this, then the sign: killed in between, it is done again.
+        for left in out.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != WINNERS:
+                left.unlink()
+        winners.append(sign)
+        partial = out / f"{WINNERS}.partial"
+        partial.write_text(json.dumps(winners) + "\n", encoding="utf-8")
+        partial.replace(out / WINNERS)
+    return winners
+
+
+def _winners(out: Path) -> list[str]:
+    """For whom scoring a test split began: more than one only where a search went on and found a better one."""
     path = out / WINNERS
     return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
 

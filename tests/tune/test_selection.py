@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,30 +47,66 @@ def chosen(of: Any, number: int) -> Chosen:
     return Chosen(trial, trial.best("max"), run, of.plan.recipe, "checkpoint")
 
 
+class Scoring:
+    """Stands for `distmed evaluate`, which scores in two parts: `interrupted_after` so many, it goes on with the others."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.scored: list[str] = []
+        self.interrupted_after: int | None = None
+        monkeypatch.setattr("distmed.evaluate.command.evaluate", self)
+        monkeypatch.setattr("distmed.prepare.open.open_source", lambda source, cache: SimpleNamespace(folder=folder))
+        monkeypatch.setattr(selection, "_chosen", lambda search, number: None)
+
+    def __call__(self, request: Any) -> int:
+        model, parts = Path(request.model).name, request.out / "parts"
+        parts.mkdir(parents=True, exist_ok=True)
+        for number in range(2):
+            part = parts / f"{model}-{number}"
+            if not part.exists():
+                if self.interrupted_after == number:
+                    return 130
+                part.touch()
+                self.scored.append(part.name)
+        (request.out / "metrics.json").write_text(json.dumps({"macro_f1": {"value": 0.05 * len(self.scored)}}))
+        if self.interrupted_after == 2:
+            return 130
+        shutil.rmtree(parts)
+        return 0
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_an_interrupt_loses_neither_the_count_of_winners_nor_what_was_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    of, progress = searching(tmp_path, [1e-5, 1e-4, 1e-3]), Progress(io.StringIO(), live=False)
+    job: Any = None
+    scoring, out = Scoring(tmp_path, monkeypatch), of.plan.run / "test" / "0"
+    for winner, times in ((1, 1), (2, 2)):
+        scoring.interrupted_after = after
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                selection._test(of, chosen(of, winner), job, progress)
+        assert selection.was_scored(out) == (after == 2 or winner == 2)
+        scoring.interrupted_after = None
+        assert selection._test(of, chosen(of, winner), job, progress)[0]["scored"] == times
+    assert scoring.scored == ["00001-0", "00001-1", "00002-0", "00002-1"]
+    assert json.loads((out / "winners.json").read_text()) == ["trial 1 step 20", "trial 2 step 20"]
+
+
 def test_the_test_split_is_scored_once_and_again_only_for_another_winner_which_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = searching(tmp_path, [1e-5, 1e-4, 1e-3])
-    scored: list[str] = []
-
-    def evaluate(request: Any) -> int:
-        scored.append(Path(request.model).name)
-        request.out.mkdir(parents=True)
-        (request.out / "metrics.json").write_text(json.dumps({"macro_f1": {"value": 0.1 * len(scored)}}))
-        return 0
-
-    monkeypatch.setattr("distmed.evaluate.command.evaluate", evaluate)
-    monkeypatch.setattr("distmed.prepare.open.open_source", lambda source, cache: SimpleNamespace(folder=tmp_path))
-    monkeypatch.setattr(selection, "_chosen", lambda search, number: None)
+    scoring = Scoring(tmp_path, monkeypatch)
     said = io.StringIO()
     progress = Progress(said, live=False)
     job: Any = None
     first = selection._test(of, chosen(of, 1), job, progress)
     assert selection._test(of, chosen(of, 1), job, progress) == first
-    assert (scored, first[0]["scored"]) == (["00001"], 1)
+    assert (scoring.scored, first[0]["scored"]) == (["00001-0", "00001-1"], 1)
     assert "has been scored for" not in said.getvalue()
     other = selection._test(of, chosen(of, 2), job, progress)
-    assert (scored, other[0]["scored"]) == (["00001", "00002"], 2)
+    assert (scoring.scored[2:], other[0]["scored"]) == (["00002-0", "00002-1"], 2)
     assert other[0]["winner"]["value"] == pytest.approx(0.2)
     assert "the test split 0 has been scored for 2 winners" in said.getvalue()
 
