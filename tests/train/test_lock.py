@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from distmed.errors import UserError
-from distmed.signals import StopSignals
 from distmed.train.lock import STALE_S, RunLock
-from distmed.tune import command
-from distmed.tuning import Tune
 
 
 def left_by(path: Path, **owner: object) -> None:
@@ -90,16 +83,3 @@ def test_a_driver_that_was_paused_notices_that_its_lock_is_another_s(
         assert lock.lost and path.stat().st_mtime_ns == renewed, "the other's lock is not kept fresh by this one"
         assert "by process 1 of ada on n7" in lock.taken().message
     assert path.exists()
-
-
-def test_a_search_whose_lock_was_taken_over_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a run's driver does: two of them would write one record."""
-    come = threading.Event()
-    monkeypatch.setattr(command, "_fit", lambda search: come.wait(60))
-    search: Any = SimpleNamespace(proposals=SimpleNamespace(finished=False), tune=Tune(space={}))
-    display: Any = contextlib.nullcontext(SimpleNamespace())
-    with StopSignals() as signals, RunLock(tmp_path / "lock", "a") as lock:
-        lock.lost = True
-        with pytest.raises(UserError, match="run a is being trained by process"):
-            command._watch(search, display, signals, lock)
-    come.set()
