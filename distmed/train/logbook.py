@@ -238,12 +238,12 @@ def start_logbook(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     root = folders.checkpoint_root(recipe, run)
     try:
         attempt = folders.next_attempt(root)
     except Exception as error:  # every store behind fsspec has errors of its own
         raise StorageError(f"cannot read {root}: {first_line(error)}", "mend the storage, then --resume") from error
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(kind).options(num_cpus=0, name=name, scheduling_strategy=here)
     return actor.remote(recipe, run.path, attempt, environment)
 

@@ -97,7 +97,7 @@ def test_a_storage_out_of_reach_pauses_the_trial(run: TrialRun, monkeypatch: pyt
         raise RuntimeError("no route to the store")
 
     monkeypatch.setattr("distmed.checkpoint.folder.next_attempt", gone)
-    monkeypatch.setattr(trials.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "0" * 56))
+    monkeypatch.setattr(trials, "_free", lambda name: None)
     run.training = None
     found = run.next()
     assert found["state"] == "waiting" and "no route to the store" in found["cause"]
