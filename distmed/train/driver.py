@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from distmed import session, shipped
 from distmed.chatter import Chatter
-from distmed.errors import UserError, last_line
+from distmed.errors import DONE, FAILED, INTERRUPTED, UserError, last_line
 from distmed.recipe import Recipe
 from distmed.refusals import refusal
 from distmed.rundir import RunDir
@@ -25,8 +25,6 @@ from distmed.train.watch import Watch
 
 if TYPE_CHECKING:
     from distmed.train.job import Job
-
-DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def run_folder(name: str) -> RunDir:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from distmed import session
 from distmed.chatter import Chatter
-from distmed.errors import UserError
+from distmed.errors import DONE, FAILED, INTERRUPTED, UserError
 from distmed.recipe import Cluster, Recipe
 from distmed.rundir import RunDir
 from distmed.signals import StopSignals
 from distmed.train.beginning import Beginning
-from distmed.train.driver import DONE, FAILED, INTERRUPTED, run_folder
+from distmed.train.driver import run_folder
 from distmed.train.lock import RunLock
 from distmed.train.progress import Progress
 from distmed.tune.checks import check_resume, check_search, metric_of, mode_of

@@ -13,7 +13,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from distmed.checkpoint.storage import Storage, disk_full
-from distmed.train.driver import FAILED
+from distmed.errors import FAILED
 from distmed.train.logbook import Logbook
 from distmed.train.stall import Place
 from distmed.tune import command
