@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -12,12 +13,18 @@ import pytest
 
 from distmed.errors import UserError
 from distmed.signals import StopSignals
+from distmed.train.lock import RunLock
 from distmed.tune import command
 from distmed.tune.search import Tells
 
 
-@pytest.mark.parametrize("why", ["its lock was taken over", "a second interrupt"])
-def test_ray_tune_has_ended_before_the_driver_goes(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "words"), [(UserError, "run a is being trained by process"), (KeyboardInterrupt, "")], ids=["lost", "INT"]
+)
+def test_ray_tune_has_ended_before_the_driver_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], words: str
+) -> None:
+    """Its lock was taken over, or a second interrupt came."""
     search: Any = SimpleNamespace(
         left=False,
         record=SimpleNamespace(beat=lambda: None),
@@ -35,10 +42,11 @@ def test_ray_tune_has_ended_before_the_driver_goes(monkeypatch: pytest.MonkeyPat
             time.sleep(0.05)
 
     display: Any = MagicMock()
-    if why == "a second interrupt":
+    if error is KeyboardInterrupt:
         display.show.side_effect = KeyboardInterrupt
-    lock: Any = SimpleNamespace(lost=why != "a second interrupt", taken=lambda: UserError("another has it", "wait"))
     monkeypatch.setattr(command, "_fit", fit)
-    with StopSignals() as signals, pytest.raises((UserError, KeyboardInterrupt)):
-        command._watch(search, display, signals, lock)
+    with StopSignals() as signals, RunLock(tmp_path / "lock", "a") as lock:
+        lock.lost = error is UserError
+        with pytest.raises(error, match=words):
+            command._watch(search, display, signals, lock)
     assert "search" not in {thread.name for thread in threading.enumerate()}
