@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 import platform
 import secrets
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distmed.errors import UserError, one_of
+from distmed.model.weight_files import header, weight_files
 
 if TYPE_CHECKING:
     from distmed.train.job import Job
@@ -169,19 +171,10 @@ def checkpoint_bytes(job: Job) -> int | None:
     saved = newest_saved(job.checkpoints)
     if saved is not None:
         return sum(file.stat().st_size for file in Path(saved.folder).iterdir()) if "://" not in saved.folder else None
-    parameters = sum(_parameters(file) for file in job.model_folder.glob("*.safetensors"))
+    parameters = sum(_parameters(file) for file in weight_files(job.model_folder) if file.is_file())
     return parameters * BYTES_PER_PARAMETER if parameters and job.recipe.model.lora is None else None
 
 
 def _parameters(file: Path) -> int:
-    from safetensors import safe_open
-
-    with safe_open(file, framework="numpy") as tensors:
-        shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
-    total = 0
-    for shape in shapes:
-        count = 1
-        for length in shape:
-            count *= length
-        total += count
-    return total
+    tensors, _ = header(file)
+    return sum(math.prod(tensor["shape"]) for tensor in tensors.values())

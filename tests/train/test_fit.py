@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,8 @@ def test_a_host_that_may_only_read_is_named(
 
 def test_a_disk_without_room_for_the_checkpoints_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file({"weight": np.zeros((1000, 1000), dtype=np.float16)}, tmp_path / "model.safetensors")
+    # The same once more in another layout, as in the folders of Mistral: it is not loaded.
+    shutil.copy(tmp_path / "model.safetensors", tmp_path / "consolidated.safetensors")
     recipe = SimpleNamespace(
         checkpoint=Checkpoint(keep=2), cluster=Cluster(num_workers=2), model=SimpleNamespace(lora=None)
     )
