@@ -27,12 +27,14 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from distmed.model.builtin import make_tiny_llama
 
     folder = tmp_path_factory.mktemp("base")
     make_tiny_llama(folder, ["fever and cough since yesterday", "a rash on both arms"], vocab_size=300)
+    torch.manual_seed(1)
     AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
     lora = ["model.lora.rank=4", "model.quantize=nf4", "deepspeed=zero2", "optimizer.lr=5e-3", "train.precision=fp32"]
     return [*SMALL, f"model.path={folder}", "model.init=pretrained", "data.seq_len=512", "checkpoint.keep=4", *lora]
