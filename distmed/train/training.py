@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,6 +11,7 @@ from typing import Any
 import ray
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
+from distmed.background import Background
 from distmed.train import workers
 from distmed.train.job import Job
 
@@ -31,22 +31,13 @@ class TellsController(ControllerCallback):
         self.logbook.controller_is.remote(ray.get_runtime_context().current_actor)
 
 
-class Training:
-    """`workers.fit`, from now on. `error`: what it ended with, None where workers came to their end."""
+class Training(Background):
+    """`workers.fit`, from now on. `error`: None where workers came to their end."""
 
     def __init__(self, job: Job, logbook: Any, environment: Mapping[str, str] = MappingProxyType({})) -> None:
-        self.error: BaseException | None = None
-        self._job, self._logbook, self._environment = job, logbook, environment
-        self._thread = threading.Thread(target=self._fit, name="trainer", daemon=True)
+        self._logbook = logbook
         ray.get(logbook.controller_is.remote(None))  # that of the training before
-        self._thread.start()
-
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def wait(self, seconds: float) -> None:
-        """Until it ends, for `seconds` at most."""
-        self._thread.join(seconds)
+        super().__init__("trainer", lambda: workers.fit(job, logbook, [TellsController(logbook)], environment))
 
     def end(self) -> None:
         """End the workers, if there are any, and give their places back; nothing is saved.
@@ -57,12 +48,6 @@ class Training:
         with contextlib.suppress(ray.exceptions.RayError):
             _abort(self._controller())
         self.wait(END_S)
-
-    def _fit(self) -> None:
-        try:
-            workers.fit(self._job, self._logbook, [TellsController(self._logbook)], self._environment)
-        except Exception as error:
-            self.error = error
 
     def _controller(self) -> Any:
         """None where it has ended; one that is about to start is waited for."""

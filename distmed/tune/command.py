@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from distmed import session
+from distmed.background import Background
 from distmed.chatter import Chatter
 from distmed.errors import DONE, FAILED, INTERRUPTED, UserError
 from distmed.recipe import Cluster, Recipe
@@ -161,27 +161,17 @@ def _nothing(search: Search, display: Display) -> int:
 
 def _watch(search: Search, display: Display, signals: StopSignals, lock: RunLock) -> Exception | None:
     """Run Ray Tune in a thread of its own, so that this one is free for signals, budgets and the table."""
-    failed: list[Exception] = []
-
-    def fit() -> None:
-        try:
-            _fit(search)
-        except Exception as error:
-            failed.append(error)
-
     if search.proposals.finished or _spent(search, 0.0):
         return None
-    thread = threading.Thread(target=fit, name="search", daemon=True)
-
     # A signal may come in the middle of a line, so its handler writes none.
     signals.call(lambda: search.close("the search was stopped"))
     told, room = False, Room(search)
     began = time.monotonic()
-    thread.start()
+    fit = Background("search", lambda: _fit(search))
     try:
         with display:
-            while thread.is_alive():
-                thread.join(LOOK_EVERY_S)
+            while fit.is_alive():
+                fit.wait(LOOK_EVERY_S)
                 if lock.lost:
                     raise lock.taken()
                 if signals.asked:
@@ -198,9 +188,9 @@ def _watch(search: Search, display: Display, signals: StopSignals, lock: RunLock
                 display.show()
     finally:
         search.left = True
-        thread.join(LEAVE_S)
+        fit.wait(LEAVE_S)
         signals.call(None)
-    return failed[0] if failed else None
+    return fit.error
 
 
 def _spent(search: Search, seconds: float) -> bool:

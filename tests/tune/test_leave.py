@@ -19,10 +19,12 @@ from distmed.tune.search import Tells
 
 
 @pytest.mark.parametrize(
-    ("error", "words"), [(UserError, "run a is being trained by process"), (KeyboardInterrupt, "")], ids=["lost", "INT"]
+    ("error", "words"),
+    [(UserError, "run a is being trained by process"), (KeyboardInterrupt, None)],
+    ids=["lost", "INT"],
 )
 def test_ray_tune_has_ended_before_the_driver_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], words: str | None
 ) -> None:
     """Its lock was taken over, or a second interrupt came."""
     search: Any = SimpleNamespace(
