@@ -162,7 +162,8 @@ class Train(Section):
         description="Parts of a micro-batch's tokens that a decoder's MLP computes one after the other, to save memory.",
     )
     loss: Literal["cross_entropy", "focal", "logit_adjusted"] = Field(
-        "cross_entropy", description="For classify; focal: arXiv:1708.02002, logit_adjusted: arXiv:2007.07314."
+        "cross_entropy",
+        description="For classify; focal: arXiv:1708.02002, logit_adjusted: arXiv:2007.07314, for labels equally frequent.",
     )
     focal_gamma: NonNegative = Field(2.0, description="Focusing of the focal loss; 0 is cross entropy.")
     label_smoothing: Fraction = Field(0.0, description="Probability mass spread over all classes.")

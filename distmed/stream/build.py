@@ -262,10 +262,21 @@ def _short(parts: list[str]) -> str:
 
 
 def _class_counts(plan: StreamPlan, facts: list[Facts], end: int) -> np.ndarray:
-    """Cases of each class in one epoch; in a mixture, as its sources are passed on average."""
+    """Cases of each class as they are drawn in one epoch; in a mixture, as its sources are passed on average."""
+    drawn = [np.array(of.classes, dtype=np.int64) for of in facts]
+    if plan.sampling == "balanced":
+        drawn = [_evenly(counts_K) for counts_K in drawn]
     if len(plan.pools) == 1:
-        return np.array(facts[0].classes, dtype=np.int64)
+        return drawn[0]
     passes = plan.mixture.before(end) / np.array([pool.sequences[0] for pool in plan.pools])
-    seen_K = sum(share * np.array(of.classes) for share, of in zip(passes, facts, strict=True))
+    seen_K = sum(share * counts_K for share, counts_K in zip(passes, drawn, strict=True))
     rounded = np.rint(seen_K * plan.cases / max(np.sum(seen_K), 1e-9)).astype(np.int64)
     return np.where((seen_K > 0) & (rounded == 0), 1, rounded)
+
+
+def _evenly(counts_K: np.ndarray) -> np.ndarray:
+    """As many cases, the same share for each class that has any."""
+    seen = np.flatnonzero(counts_K)
+    even_K = np.zeros_like(counts_K)
+    even_K[seen] = (counts_K.sum() + np.arange(len(seen))) // max(1, len(seen))
+    return even_K

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from distmed.stream.build import MAX_LABELS, unlabeled
 from distmed.stream.plan import StreamPlan
+from distmed.stream.weights import nothing_to_adjust
 
 
 def counting_line(tokens: int, seconds: float) -> str:
@@ -38,6 +39,8 @@ def notes(plan: StreamPlan) -> list[str]:
             f"{name}.{s}: {share:.1%} of the sequences, {passes:.2f} epochs in this run"
             for s, (share, passes) in enumerate(zip(shares, epochs, strict=True))
         ]
+    if plan.train and plan.recipe.train.loss == "logit_adjusted" and nothing_to_adjust(plan):
+        lines.append(f"{name}: every label has the same share already, so train.loss=logit_adjusted adjusts nothing")
     rows = sum(entry["rows"] for entry in plan.skipped)
     lines += [f"{name}: skipped {entry['rows']} rows: {entry['why']}" for entry in plan.skipped]
     if rows:

@@ -28,15 +28,24 @@ def class_weights(counts_K: NDArray[np.int64], kind: Literal["none", "balanced",
     return (weight_K * counts_K.sum() / (weight_K * counts_K).sum()).astype(np.float32)
 
 
-def log_shares(counts_K: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Logarithm of each class's share of the cases; a class without any counts as having one."""
-    seen_K = np.maximum(counts_K, 1)
-    return np.log(seen_K / seen_K.sum()).astype(np.float32)
+def log_shares(counts_K: NDArray[np.int64], weights_K: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logarithm of each class's share in the loss, which is that of its cases times their weight.
+
+    With it as the prior, logits are those of equally frequent classes, whatever the weights (arXiv:2007.07314, theorem 1);
+    `balanced` weights do that by themselves, and leave nothing to adjust. A class without any case counts as having one.
+    """
+    share_K = np.where(counts_K > 0, counts_K * weights_K.astype(np.float64), 1)
+    return np.log(share_K / share_K.sum()).astype(np.float32)
 
 
 def log_prior(plan: StreamPlan, device: torch.device) -> torch.Tensor:
-    """log_prior_K of what the model is trained on (arXiv:2007.07314): all classes alike if draws are balanced."""
+    """log_prior_K of what the model is trained on."""
     import torch
 
-    counts_K = plan.class_counts_K
-    return torch.from_numpy(log_shares(np.ones_like(counts_K) if plan.sampling == "balanced" else counts_K)).to(device)
+    return torch.from_numpy(log_shares(plan.class_counts_K, plan.class_weights_K)).to(device)
+
+
+def nothing_to_adjust(plan: StreamPlan) -> bool:
+    """Whether all classes have the same share in the loss, so that `logit_adjusted` is `cross_entropy`."""
+    seen_K = plan.class_counts_K > 0
+    return bool(np.ptp(log_shares(plan.class_counts_K, plan.class_weights_K)[seen_K]) < 0.01)

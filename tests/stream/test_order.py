@@ -10,7 +10,6 @@ import pytest
 from distmed.stream.draws import draw_list
 from distmed.stream.order import LANES, WINDOW_ROWS, Turns, deal, permutation
 from distmed.stream.packing import pack, sequences
-from distmed.stream.weights import class_weights, log_shares
 
 
 def test_a_permutation_never_changes_between_versions() -> None:
@@ -108,31 +107,3 @@ def test_draws_with_more_classes_than_cases_of_a_class() -> None:
     label_N = np.arange(7)
     for epoch in range(3):
         assert sorted(draw_list(label_N, 1, epoch).tolist()) == list(range(7))
-
-
-@pytest.mark.parametrize("kind", ["none", "balanced", "effective"])
-def test_class_weights_are_one_on_average_over_the_cases(kind: str) -> None:
-    counts_K = np.array([900, 90, 9, 1])
-    weight_K = class_weights(counts_K, kind)  # type: ignore[arg-type]
-    assert (weight_K * counts_K).sum() / 1000 == pytest.approx(1, rel=1e-6)
-    assert kind == "none" or (np.diff(weight_K) > 0).all()
-
-
-def test_balanced_and_effective_weights_follow_their_formulas() -> None:
-    counts_K = np.array([900, 90, 10])
-    assert class_weights(counts_K, "balanced") == pytest.approx(1000 / (3 * counts_K), rel=1e-6)
-    effective = (1 - 0.999**counts_K) / (1 - 0.999)
-    assert class_weights(counts_K, "effective") * effective == pytest.approx(
-        np.full(3, 1000 / (counts_K / effective).sum()), rel=1e-6
-    )
-
-
-def test_a_class_without_cases_gives_no_infinity() -> None:
-    counts_K = np.array([3, 0, 1])
-    for kind in ("none", "balanced", "effective"):
-        assert np.isfinite(class_weights(counts_K, kind)).all()
-    assert np.isfinite(log_shares(counts_K)).all()
-
-
-def test_log_shares_are_logarithms_of_shares() -> None:
-    assert np.exp(log_shares(np.array([6, 3, 1]))) == pytest.approx([0.6, 0.3, 0.1])
