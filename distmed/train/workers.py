@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.execution.callback import ControllerCallback
+from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import CheckpointManager
 
 from distmed.rundir import RunDir
 from distmed.session import on_gpu
@@ -37,6 +39,15 @@ class Trainer(TorchTrainer):
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]
         return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
+
+
+class RemembersNothing(ControllerCallback):
+    """Ray's own list of checkpoints is not written: which there are, the folder itself says. Ray writes it once and does not
+    try again, so that a storage that fails for a moment would end the run.
+    """
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        CheckpointManager._write_state_to_storage = lambda self: None  # type: ignore[method-assign]
 
 
 def fit(job: Job, logbook: Any, callbacks: Sequence[Any], environment: Mapping[str, str]) -> Result:
@@ -79,14 +90,14 @@ def fit(job: Job, logbook: Any, callbacks: Sequence[Any], environment: Mapping[s
                 max_preemption_failures=cluster.max_preemptions,
             ),
             worker_runtime_env={"env_vars": {**_environment(job.run, gpu=gpu), **environment}},
-            callbacks=[Failures(logbook), *callbacks],  # type: ignore[list-item]
+            callbacks=[Failures(logbook), RemembersNothing(), *callbacks],  # type: ignore[list-item]
         ),
     )
     return trainer.fit()
 
 
 def _forget_checkpoints(root: str) -> None:
-    """Ray refuses a folder in which a checkpoint that it remembers is gone; which there are, the folder itself says."""
+    """Earlier versions let Ray write its list, and Ray refuses a folder in which a checkpoint of the list is gone."""
     from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 
     from distmed.checkpoint.storage import Storage

@@ -136,6 +136,8 @@ def test_checkpoints_are_pruned_to_the_newest_and_the_best(straight: Run) -> Non
     steps = {int(name.split("-")[1]) for name in straight.checkpoints}
     assert {STEPS, STEPS - 10} <= steps
     assert len(steps) <= 3
+    others = {path.name for path in (straight.path / "checkpoints").iterdir()} - set(straight.checkpoints)
+    assert not [name for name in others if name.endswith(".json")], "which there are, the folders themselves say"
 
 
 def test_an_exported_model_gives_the_trained_models_logits(straight: Run) -> None:
