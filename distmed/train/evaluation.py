@@ -5,6 +5,7 @@ Metrics are computed over all cases at once, never averaged over batches, so the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,9 @@ class Evaluator:
             raise outcome[0]
         state.evaluation, state.evaluated = outcome[0], state.step
         improves = self._improves(state)
+        name = self.job.recipe.checkpoint.best
+        if self.rank == 0 and math.isnan(state.evaluation[name]):
+            logbook.note.remote(f"checkpoint.best: {name} is nan after step {state.step}, which cannot be the best")
         if improves and self.rank == 0 and self.probe:
             dtype = "bf16" if self.job.bf16 else "float32"
             ray.get(logbook.keep_probe.remote(to_bytes({**self.probe, "step": state.step, "dtype": dtype})))
@@ -161,8 +165,8 @@ class Evaluator:
                 f"checkpoint.best: the evaluation gave no {name}", f"use one of {one_of(sorted(state.evaluation))}"
             )
         value = state.evaluation[name]
-        better = state.best is None or (
-            value < state.best.value if name in LOWER_IS_BETTER else value > state.best.value
+        better = not math.isnan(value) and (
+            state.best is None or (value < state.best.value if name in LOWER_IS_BETTER else value > state.best.value)
         )
         if better:
             state.best, state.judged_by, state.judged_on = Best(value, state.step), name, eval_cases(self.job)

@@ -124,6 +124,15 @@ def test_the_best_checkpoint_can_be_that_of_any_figure(name):
         assert state.judged_on == ("these cases" if better else "")
 
 
+@pytest.mark.parametrize("best", [None, Best(0.5, 1)])
+def test_a_figure_that_is_no_number_is_never_the_best(best):
+    """Nothing is better than it, so that it would stay."""
+    held = SimpleNamespace(job=SimpleNamespace(recipe=recipe("diag/auroc_macro"), eval_plan=None))
+    state = RunState(evaluation={"diag/auroc_macro": float("nan")}, step=2, best=best)
+    assert not Evaluator._improves(held, state)  # type: ignore[arg-type]
+    assert state.best == best
+
+
 def test_a_figure_that_no_evaluation_gives_is_refused():
     with pytest.raises(UserError, match="no evaluation gives diag/f1"):
         _check_metric(recipe("diag/f1"))
