@@ -47,7 +47,7 @@ on the cases below and on no others; expect it to be worse where patients, wordi
 {% if best %}The exported weights are those of step {{ best.step }}, the best by
 `{{ recipe.checkpoint.best }}` = {{ "%.4f"|format(best.value) }} on the eval cases; a figure chosen as the best of several
 evaluations is optimistic. At the last step:
-{% elif step %}The exported weights are those of step {{ step }}. At the last evaluation before it:
+{% elif step %}The exported weights are those of step {{ step }}.{% if metrics %} At the last evaluation before it:{% endif %}
 {% endif %}
 | metric | value |
 | --- | --- |

@@ -7,7 +7,6 @@ terminal flow out. No worker is needed any more.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from distmed.checkpoint import folder as folders
@@ -46,7 +45,7 @@ def finish(job: Job, result: dict[str, Any], *, wall_s: float, restarts: int, pr
         progress.note(f"stopped after step {state['step']} with a checkpoint saved; go on with --resume")
         return summary
     with progress.phase("exporting the model"):
-        told = publish(job, _checkpoint(job, state["best"], progress), state["best"], state["evaluation"])
+        told = publish(job, *chosen(job, state["best"], progress), state["evaluation"])
     if told is not None:
         progress.note(told)
     floors: dict[str, dict[str, float]] = {}
@@ -65,17 +64,17 @@ def _write(run: RunDir, summary: dict[str, Any]) -> None:
     run.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
-def _checkpoint(job: Job, best: dict[str, Any] | None, progress: Progress) -> str:
-    root = Path(job.checkpoints) if "://" not in job.checkpoints else job.checkpoints
+def chosen(job: Job, best: dict[str, Any] | None, progress: Progress) -> tuple[str, dict[str, Any] | None]:
+    """The checkpoint to export, and the evaluation that chose it: none where that of the best is gone, and the newest goes."""
     if best is not None:
-        for found in reversed(folders.names(root)):
-            if found.step == best["step"] and folders.is_complete(f"{job.checkpoints}/{found}"):
-                return f"{job.checkpoints}/{found}"
+        found = folders.at_step(job.checkpoints, best["step"])
+        if found is not None:
+            return found, best
         progress.note(f"the checkpoint of the best evaluation, step {best['step']}, is gone: exporting the newest")
-    newest, _ = folders.newest_complete(root)
+    newest, _ = folders.newest_complete(job.checkpoints)
     if newest is None:
         raise UserError(f"no complete checkpoint in {job.checkpoints}", f"see {job.run.log}, then go on with --resume")
-    return newest
+    return newest, None
 
 
 def _floors(job: Job) -> dict[str, dict[str, float]]:

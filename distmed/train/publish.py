@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from distmed.checkpoint.card import card
+from distmed.checkpoint.folder import parse
 from distmed.checkpoint.publish import export_checkpoint
 from distmed.train.job import Job
 from distmed.train.probe import NoRoomError, compare
@@ -21,6 +22,7 @@ def publish(job: Job, checkpoint: str, best: dict[str, Any] | None, metrics: dic
     export_checkpoint(checkpoint, job.run.model)
     told = _compared(job, best["step"]) if best else None
     cases = job.cases()
+    name = parse(checkpoint.rpartition("/")[2])
     text = card(
         job.recipe,
         labels=len(job.labels),
@@ -28,6 +30,7 @@ def publish(job: Job, checkpoint: str, best: dict[str, Any] | None, metrics: dic
         metrics=metrics,
         train_cases=cases["train"],
         eval_cases=cases["eval"],
+        step=name.step if name else None,
     )
     (job.run.model / "README.md").write_text(text, encoding="utf-8")
     return told

@@ -18,6 +18,7 @@ from distmed.model.builtin import make_tiny_llama, tiny_llama_config
 from distmed.recipe_file import check
 from distmed.rundir import RunDir
 from distmed.stream.batch import Item, MicroBatch, collate
+from distmed.train.finish import chosen
 from distmed.train.logbook import Logbook
 from distmed.train.probe import GENERATED_CASES, take, to_bytes
 from distmed.train.publish import publish
@@ -59,7 +60,10 @@ def test_a_generator_is_asked_for_the_targets_of_the_probed_cases_alone() -> Non
         assert (logits[:, 0] - first).tolist() == at.tolist()
 
 
-def published(folder: Path, *, trust_remote_code: bool = False) -> str | None:
+BEST = {"step": 4, "value": 1.0}
+
+
+def published(folder: Path, *, trust_remote_code: bool = False, best: dict[str, Any] | None = BEST) -> str | None:
     """What `publish` tells of a run whose probe holds the logits of a case of 8 tokens at two of them."""
     base, run = folder / "base", RunDir(folder / "run")
     if not base.exists():
@@ -88,7 +92,7 @@ def published(folder: Path, *, trust_remote_code: bool = False) -> str | None:
         "data": {"train": [{"source": "-"}]},
     }
     job: Any = SimpleNamespace(run=run, recipe=check(recipe), labels=[], cases=lambda: {"train": [1], "eval": [1]})
-    return publish(job, checkpoint, {"step": 4, "value": 1.0}, {"eval/loss": 1.0})
+    return publish(job, checkpoint, best, {"eval/loss": 1.0})
 
 
 def test_the_exported_model_gives_logits_at_the_targets_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,3 +139,18 @@ def test_an_export_of_a_model_with_code_of_its_own_is_compared(tmp_path: Path) -
     (base / "config.json").write_text(json.dumps({**config, "model_type": "own_llama", "auto_map": code}))
     told = published(tmp_path, trust_remote_code=True)
     assert told is not None and told.startswith("exported model reloaded by transformers: logits within ")
+
+
+def test_the_newest_is_published_as_such_where_the_best_is_gone(tmp_path: Path) -> None:
+    """Its logits are not those of the probe, and no evaluation chose it."""
+    assert published(tmp_path, best=None) is None
+    run = RunDir(tmp_path / "run")
+    assert "weights are those of step 4. At the last evaluation before it" in (run.model / "README.md").read_text()
+    notes: list[str] = []
+    job: Any = SimpleNamespace(run=run, checkpoints=str(run.checkpoints), recipe=None)
+    progress: Any = SimpleNamespace(note=notes.append)
+    assert chosen(job, BEST, progress)[1] == BEST
+    assert not notes
+    folder, best = chosen(job, {"step": 2, "value": 2.0}, progress)
+    assert best is None and Path(folder).name.startswith("step-00000004-")
+    assert notes == ["the checkpoint of the best evaluation, step 2, is gone: exporting the newest"]
