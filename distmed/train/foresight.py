@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from distmed import session
 from distmed.errors import UserError
 from distmed.model.families import FAMILIES
-from distmed.plan.devices import DEVICES, GIB, Machine, cpu_host, parse_machine, with_flops
+from distmed.plan.devices import DEVICES, GIB, Device, Machine, cpu_host, parse_machine, with_flops
 from distmed.plan.plan import Plan, make_plan
 from distmed.plan.shapes import read_model_config
 from distmed.recipe import Recipe
@@ -55,18 +55,26 @@ def refuse_hopeless(job: Job) -> str | None:
 
     recipe = job.recipe
     config = AutoConfig.from_pretrained(str(job.model_folder), trust_remote_code=recipe.model.trust_remote_code)
-    machine = _cluster(recipe.cluster.least, bf16=job.bf16)
-    if machine is None or config.model_type not in FAMILIES:
+    machines = _cluster(recipe.cluster.least, bf16=job.bf16)
+    if not machines or config.model_type not in FAMILIES:
         return None
-    ds_config = _ds_config(recipe, config, machine, bf16=job.bf16)
-    plan = make_plan(recipe, config, ds_config, machine, steps=job.total_steps)
+
+    def plan_on(machine: Machine) -> Plan:
+        ds_config = _ds_config(recipe, config, machine, bf16=job.bf16)
+        return make_plan(recipe, config, ds_config, machine, steps=job.total_steps)
+
+    plan = plan_on(machines[0])
     if plan.verdict == "fits":
         return None
-    way = " ".join(plan.advice[0].changes) if plan.advice else "a smaller model or larger devices"
-    need, there = plan.memory.device_total, machine.device.memory
-    wants = f"a worker wants about {need / GIB:.1f} GiB of {there / GIB:.1f}"
+    need, most = plan.memory.device_total, machines[-1].device.memory
     # What hosts of GPUs have is taken from common servers, so nothing is refused for it.
-    if need <= HOPELESS * there:
+    hopeless = need > HOPELESS * most
+    if hopeless and len(machines) > 1:
+        plan = plan_on(machines[-1])
+    way = " ".join(plan.advice[0].changes) if plan.advice else "a smaller model or larger devices"
+    there = " or ".join(f"{machine.device.memory / GIB:.1f}" for machine in machines)
+    wants = f"a worker wants about {need / GIB:.1f} GiB of {there}"
+    if not hopeless:
         return f"memory is tight: {wants}; it would fit with {way}"
     raise UserError(f"this run does not fit: {wants}", f"use {way}; distmed plan says more, --force starts it anyway")
 
@@ -80,28 +88,29 @@ def this_host(workers: int, *, nodes: int = 1, bf16: bool = False) -> Machine:
     return with_flops(machine, measured_matmul_flops(bf16=bf16) / machine.per_node)
 
 
-def _cluster(workers: int, *, bf16: bool) -> Machine | None:
-    """The connected Ray's devices, as workers will be spread over them; None where their kind is not in the table."""
+def _cluster(workers: int, *, bf16: bool) -> list[Machine]:
+    """The connected Ray's devices, as workers will be spread over them: one machine for each memory that devices of their
+    name are sold with, smallest first. Empty where their kind is not in the table."""
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if not session.on_gpu():
         # What other hosts have is not known here.
-        return this_host(workers, bf16=bf16) if len(nodes) == 1 else None
+        return [this_host(workers, bf16=bf16)] if len(nodes) == 1 else []
     slots = sorted((int(node["Resources"].get("GPU", 0)) for node in nodes), reverse=True)
     hosts = next((n for n in range(1, len(slots) + 1) if sum(slots[:n]) >= workers), 1)
     names = {
         key.removeprefix("accelerator_type:") for node in nodes for key in node["Resources"] if key.startswith("acc")
     }
-    found = _device_named(names.pop()) if len(names) == 1 else None
-    return None if found is None else Machine(DEVICES[found], -(-workers // hosts), hosts)
+    found = _devices_named(names.pop()) if len(names) == 1 else []
+    return [Machine(device, -(-workers // hosts), hosts) for device in found]
 
 
-def _device_named(name: str) -> str | None:
-    """Ray says A100, H100, A100-80G; of several memories the smallest, so that no run is promised too much."""
+def _devices_named(name: str) -> list[Device]:
+    """Ray says A100 of any A100, H100, A100-80G: all that it may mean, the smallest memory first."""
     same = [key for key in DEVICES if key.split("-")[0] == name.upper().split("-")[0]]
     exact = [key for key in same if key.upper() == name.upper().removesuffix("G")]
-    return min(exact or same, key=lambda key: DEVICES[key].memory, default=None)
+    return sorted((DEVICES[key] for key in exact or same), key=lambda device: device.memory)
 
 
 def _ds_config(recipe: Recipe, config: PreTrainedConfig, machine: Machine, *, bf16: bool) -> dict[str, Any]:

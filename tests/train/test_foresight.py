@@ -32,7 +32,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     """`memory(gib)`: a cluster of one CPU host with so much."""
 
     def there(gib: float) -> None:
-        monkeypatch.setattr(foresight, "_cluster", lambda workers, bf16: cpu_host(workers, 2, int(gib * GIB)))
+        monkeypatch.setattr(foresight, "_cluster", lambda workers, bf16: [cpu_host(workers, 2, int(gib * GIB))])
 
     return there
 
@@ -67,5 +67,21 @@ def test_a_tight_run_is_told(tmp_path: Any, memory: Any) -> None:
 
 
 def test_unknown_devices_and_architectures_are_let_pass(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foresight, "_cluster", lambda workers, bf16: None)
+    monkeypatch.setattr(foresight, "_cluster", lambda workers, bf16: [])
     assert foresight.refuse_hopeless(job(tmp_path, 512)) is None
+
+
+@pytest.mark.parametrize(("name", "refused"), [("A100", False), ("A100-80G", False), ("A100-40G", True)])
+def test_of_devices_sold_with_two_memories_the_larger_one_refuses(
+    name: str, refused: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray names every A100 alike; some have 40 GiB and some 80, and this run wants about 56."""
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"GPU": 1, f"accelerator_type:{name}": 1}}])
+    monkeypatch.setattr(foresight.session, "on_gpu", lambda: True)
+    fitting = job(tmp_path, 2600)
+    if refused:
+        with pytest.raises(UserError, match=r"wants about 5\d\.\d GiB of 40\.0"):
+            foresight.refuse_hopeless(fitting)
+        return
+    told = foresight.refuse_hopeless(fitting)
+    assert told is None if name == "A100-80G" else told is not None and "GiB of 40.0 or 80.0" in told
