@@ -54,7 +54,7 @@ def memory_of(shape: Shape, setup: Setup) -> Memory:
     working, step = _working(shape, setup), {"gradients": _step_copy(shape, setup)}
     moments = {"backward pass": working, "optimizer step": step}
     if setup.machine.device.is_cpu:
-        beside = sum(size for part, size in working.items() if part != "buckets")
+        beside = sum(size for part, size in working.items() if part not in ("buckets", "gradients"))
         share = HEAP_FRAGMENTATION_STAGE_3 if setup.stage == 3 else HEAP_FRAGMENTATION
         lost = share * beside if setup.lora is None else HEAP_FRAGMENTATION_LORA * setup.rows * shape.kept
         working["fragmentation"] = int(lost)
@@ -112,7 +112,7 @@ def _lasting(shape: Shape, setup: Setup) -> dict[str, int]:
 def _gradients(shape: Shape, setup: Setup) -> int:
     if setup.stage == 0:
         return setup.bytes * shape.trainable
-    # Stage 1 reduces as stage 2 does when gradients are contiguous: each worker keeps its share.
+    # Each worker keeps its share once they are reduced.
     return 0 if setup.offload_optimizer != "none" else setup.bytes * shape.trainable // setup.workers
 
 
@@ -166,6 +166,9 @@ def _working(shape: Shape, setup: Setup) -> dict[str, int]:
         buckets = (2 if setup.overlap and setup.stage < 3 else 1) * setup.bucket
         # A host gives memory to what is written there: with all gradients in them buckets are full.
         parts["buckets"] = setup.bytes * (min(buckets, shape.trainable) if setup.machine.device.is_cpu else buckets)
+    if setup.stage == 1 and setup.offload_optimizer == "none":
+        # Stage 1 lets go of what it reduced at the end of all passes only: until then it is there beside a worker's share.
+        parts["gradients"] = setup.bytes * shape.trainable - _gradients(shape, setup)
     return parts
 
 
