@@ -38,8 +38,9 @@ class Shape:
 
     `trained`: of each trained weight, in the model's order. `multiplied`: parameters that each token is multiplied with,
     forward; `largest_layer`: of the largest module of its own; `block`: of one transformer layer. `packable`: of frozen
-    linear layers, `largest_packable` of one of them. `attention_width`: heads times head size. `saved`, `peak`: see
-    `Traced`; `kept`: with adapters, what would be saved if nothing were recomputed.
+    linear layers, `largest_packable` of one of them. `vocabulary`: of an output layer that gives losses a chunk of tokens at a
+    time, else 0. `attention_width`: heads times head size. `saved`, `peak`: see `Traced`, with logits that are whole; `kept`:
+    with adapters, what would be saved if nothing were recomputed.
     """
 
     name: str
@@ -151,7 +152,7 @@ def _measure(
         largest_packable=max(packable, default=0),
         layers=layers,
         hidden=text.hidden_size,
-        vocabulary=text.vocab_size if recipe.task == "generate" else 0,
+        vocabulary=text.vocab_size if recipe.task == "generate" and whole.gives_losses else 0,
         attention_width=heads * (getattr(text, "head_dim", None) or text.hidden_size // heads),
         saved=traced.saved,
         peak=traced.peak,
@@ -212,7 +213,7 @@ def _activations(
     checkpointing: bool,
     seq_len: int,
 ) -> Traced:
-    """Of one sequence of two packed cases, or of one case; the loss over a vocabulary is left to `memory`."""
+    """Of one sequence of two packed cases, or of one case; a loss in chunks over a vocabulary is left to `memory`."""
     model = _build(config, recipe, lora, dtype, layers)
     model.train()
     if checkpointing:
@@ -220,16 +221,19 @@ def _activations(
     if recipe.train.mlp_tiles > 1:
         tile_mlps(model.network, recipe.train.mlp_tiles)
     packed = recipe.data.packing and config.model_type in FAMILIES
-    batch = _meta_batch(seq_len, cases=2 if packed else 1, generate=recipe.task == "generate")
-    return trace(lambda: model(batch), list(model.parameters()) + list(model.buffers()))
+    whole = recipe.task == "generate" and not model.gives_losses
+    targets = 0 if recipe.task == "classify" else seq_len if whole else 1
+    batch = _meta_batch(seq_len, cases=2 if packed else 1, targets=targets)
+    tensors = list(model.parameters()) + list(model.buffers())
+    return trace(lambda: model(batch, label_smoothing=0.0 if whole else None), tensors)
 
 
 @cache
-def _meta_batch(seq_len: int, *, cases: int, generate: bool) -> MicroBatch:
+def _meta_batch(seq_len: int, *, cases: int, targets: int) -> MicroBatch:
     def row(dtype: torch.dtype = torch.int64, *shape: int) -> torch.Tensor:
         return torch.empty(shape or (1, seq_len), dtype=dtype, device="meta")
 
-    target = row(torch.int64, 1) if generate else None
+    target = row(torch.int64, targets) if targets else None
     return MicroBatch(
         input_ids_BL=row(),
         position_ids_BL=row(),

@@ -163,3 +163,24 @@ def test_linear_layers_below_adapters_can_be_packed() -> None:
     shape = measured(small("llama"), "generate", lora=Lora(rank=2))
     assert shape.packable == 3 * (4 * 32 * 32 + 3 * 32 * 72)
     assert shape.largest_packable == 32 * 72
+
+
+@pytest.mark.parametrize(("model_type", "whole"), [("llama", False), ("olmo2", True), ("qwen3_moe", True)])
+def test_whole_logits_of_other_architectures_are_among_the_activations(model_type: str, whole: bool) -> None:
+    """Those that were not tested for packing go through transformers' own forward pass, which gives logits of all tokens."""
+    config = small(
+        model_type,
+        vocab_size=5000,
+        num_key_value_heads=2,
+        head_dim=8,
+        moe_intermediate_size=16,
+        num_experts=4,
+        num_experts_per_tok=2,
+    )
+    shape = measured(config, "generate", bf16=True)
+    logits = SEQ_LEN * 5000
+    # Logarithms of shares wait in fp32; while they are made the logits are there in bf16 and in fp32.
+    assert (shape.saved > 4 * logits) is whole
+    assert (shape.peak > (4 + 4 + 2) * logits) is whole
+    # What a loss in chunks needs is reckoned by `memory`, from the vocabulary.
+    assert shape.vocabulary == (0 if whole else 5000)
