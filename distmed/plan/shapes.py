@@ -19,6 +19,7 @@ from distmed.model.diagnoser import Diagnoser
 from distmed.model.experts import multiplied
 from distmed.model.families import FAMILIES
 from distmed.model.folder import check_task, find_folder, read_config
+from distmed.model.kernels import SDPA
 from distmed.model.lora import freeze_matching, with_lora
 from distmed.model.recompute import tile_mlps
 from distmed.plan.trace import Traced, trace
@@ -93,6 +94,7 @@ def shape_of(
         checkpointing,
         seq_len,
         recipe.data.packing,
+        recipe.model.attention,
         recipe.train.mlp_tiles,
         tuple(recipe.model.freeze),
     )
@@ -220,7 +222,8 @@ def _activations(
         model.network.gradient_checkpointing_enable({"use_reentrant": False})
     if recipe.train.mlp_tiles > 1:
         tile_mlps(model.network, recipe.train.mlp_tiles)
-    packed = recipe.data.packing and config.model_type in FAMILIES
+    # Other kernels are told where packed cases end, and have no mask, as if each row were one case.
+    packed = recipe.data.packing and config.model_type in FAMILIES and recipe.model.attention == SDPA
     whole = recipe.task == "generate" and not model.gives_losses
     targets = 0 if recipe.task == "classify" else seq_len if whole else 1
     batch = _meta_batch(seq_len, cases=2 if packed else 1, targets=targets)

@@ -184,3 +184,14 @@ def test_whole_logits_of_other_architectures_are_among_the_activations(model_typ
     assert (shape.peak > (4 + 4 + 2) * logits) is whole
     # What a loss in chunks needs is reckoned by `memory`, from the vocabulary.
     assert shape.vocabulary == (0 if whole else 5000)
+
+
+@pytest.mark.parametrize("kernel", ["flash2", "flex"])
+def test_kernels_that_know_where_cases_end_need_no_table_of_tokens_by_tokens(kernel: str) -> None:
+    config = small("llama", hidden_size=8, intermediate_size=8)
+    plain = recipe("generate")
+    other = plain.model_copy(update={"model": plain.model.model_copy(update={"attention": kernel})})
+    unpacked = plain.model_copy(update={"data": plain.data.model_copy(update={"packing": False})})
+    options: dict[str, Any] = {"bf16": True, "lora": None, "checkpointing": True, "seq_len": 32 * SEQ_LEN}
+    masked, without, alone = (shape_of(config, each, **options) for each in (plain, other, unpacked))
+    assert without.peak == alone.peak < masked.peak - (32 * SEQ_LEN) ** 2
