@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from distmed.errors import UserError
 from distmed.plan.changes import Advice, advise
 from distmed.plan.devices import Machine
 from distmed.plan.memory import Memory, checkpoint_bytes, memory_of
@@ -111,7 +112,11 @@ def make_plan(
         )
 
     def fits(wanted: Setup) -> bool:
-        return judge(memory_of(shape(wanted), wanted), wanted.machine) == "fits"
+        try:
+            return judge(memory_of(shape(wanted), wanted), wanted.machine) == "fits"
+        except UserError:
+            # Not every architecture can take every change, as adapters on all linear layers.
+            return False
 
     def seconds_per_token(wanted: Setup) -> float:
         return 1 / speed_of(shape(wanted), wanted).tokens_per_s

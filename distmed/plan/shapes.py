@@ -20,6 +20,7 @@ from distmed.model.experts import multiplied
 from distmed.model.families import FAMILIES
 from distmed.model.folder import check_task, find_folder, read_config
 from distmed.model.kernels import SDPA
+from distmed.model.layers import attention_widths
 from distmed.model.lora import freeze_matching, with_lora
 from distmed.model.recompute import tile_mlps
 from distmed.plan.trace import Traced, trace
@@ -40,8 +41,8 @@ class Shape:
     `trained`: of each trained weight, in the model's order. `multiplied`: parameters that each token is multiplied with,
     forward; `largest_layer`: of the largest module of its own; `block`: of one transformer layer. `packable`: of frozen
     linear layers, `largest_packable` of one of them. `vocabulary`: of an output layer that gives losses a chunk of tokens at a
-    time, else 0. `attention_width`: heads times head size. `saved`, `peak`: see `Traced`, with logits that are whole; `kept`:
-    with adapters, what would be saved if nothing were recomputed.
+    time, else 0. `attention_width`: heads times head size, the mean of all layers. `saved`, `peak`: see `Traced`, with
+    logits that are whole; `kept`: with adapters, what would be saved if nothing were recomputed.
     """
 
     name: str
@@ -121,7 +122,7 @@ def _measure(
     def activations(recomputed: bool) -> Traced:
         try:
             one, two = (_activations(config, recipe, lora, dtype, min(n, layers), recomputed, seq_len) for n in (1, 2))
-        except RuntimeError as error:
+        except Exception as error:  # transformers' and peft's code has errors of its own
             raise UserError(
                 f"{recipe.model.path}: the activations of {config.model_type} cannot be planned: {first_line(error)}",
                 "train a few steps (train.max_steps=3) and look at mem/* in metrics.jsonl",
@@ -130,7 +131,6 @@ def _measure(
 
     traced = activations(checkpointing)
     text = config.get_text_config()
-    heads = text.num_attention_heads
     parameters = dict(whole.named_parameters())
     embeddings = {id(p) for module in whole.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
     output = whole.network.get_output_embeddings()
@@ -155,7 +155,7 @@ def _measure(
         layers=layers,
         hidden=text.hidden_size,
         vocabulary=text.vocab_size if recipe.task == "generate" and whole.gives_losses else 0,
-        attention_width=heads * (getattr(text, "head_dim", None) or text.hidden_size // heads),
+        attention_width=sum(attention_widths(config)) // layers,
         saved=traced.saved,
         peak=traced.peak,
         kept=activations(recomputed=False).saved if checkpointing and lora is not None else traced.saved,
@@ -186,7 +186,7 @@ def _build(config: PreTrainedConfig, recipe: Recipe, lora: Lora | None, dtype: t
     else:
         auto = transformers.AutoModelForCausalLM
     with torch.device("meta"):
-        hf = auto.from_config(config, dtype=dtype)
+        hf = auto.from_config(config, dtype=dtype, trust_remote_code=recipe.model.trust_remote_code)
         if lora is not None:
             prefix = f"{hf.base_model_prefix}."
             head = {name for name, _ in hf.named_parameters() if not name.startswith(prefix)}

@@ -125,7 +125,9 @@ def _nothing_to_look_for() -> Iterator[None]:
 class _FusedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query_BHLE: Tensor, key_BGLE: Tensor, value_BGLE: Tensor, mask: Tensor | None) -> Tensor:
-        out_BLHE = torch.empty_like(query_BHLE.transpose(1, 2).contiguous())
+        rows, heads, length, _ = query_BHLE.shape
+        # As wide as the values, which in multi-head latent attention are narrower than queries.
+        out_BLHE = query_BHLE.new_empty(rows, length, heads, value_BGLE.shape[-1])
         kept = [query_BHLE, key_BGLE, value_BGLE, out_BLHE, torch.empty_like(query_BHLE[..., 0], dtype=torch.float32)]
         # A boolean mask becomes an addend, which each layer keeps for itself.
         kept += [] if mask is None else [torch.empty_like(mask, dtype=query_BHLE.dtype)]

@@ -155,3 +155,16 @@ def test_a_recipe_that_is_not_there(run: Run) -> None:
     status, _, err = run("none.yaml")
     assert status == 2
     assert "recipe not found: none.yaml" in err
+
+
+def test_advice_that_an_architecture_cannot_take_ends_no_plan(write: Write, run: Run, tmp_path: Path) -> None:
+    """The router of Llama 4 is a linear layer that gives a pair, on which peft puts no adapter."""
+    from transformers import CONFIG_MAPPING
+
+    CONFIG_MAPPING["llama4_text"](num_hidden_layers=2).save_pretrained(tmp_path / "llama4")
+    model = [f"model.path={tmp_path / 'llama4'}", "data.packing=false"]
+    status, out, _ = run(write(), *model, "--gpus", "1xRTX4090", "--json")
+    plan = json.loads(out)
+    assert status == 0
+    assert plan["verdict"] == "does not fit"
+    assert not any("lora" in change for advice in plan["advice"] for change in advice["changes"])

@@ -195,3 +195,39 @@ def test_kernels_that_know_where_cases_end_need_no_table_of_tokens_by_tokens(ker
     options: dict[str, Any] = {"bf16": True, "lora": None, "checkpointing": True, "seq_len": 32 * SEQ_LEN}
     masked, without, alone = (shape_of(config, each, **options) for each in (plain, other, unpacked))
     assert without.peak == alone.peak < masked.peak - (32 * SEQ_LEN) ** 2
+
+
+def test_attention_whose_values_are_narrower_than_its_queries_is_planned() -> None:
+    """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434)."""
+    config = small(
+        "deepseek_v3",
+        num_key_value_heads=4,
+        moe_intermediate_size=16,
+        n_routed_experts=4,
+        n_group=2,
+        topk_group=1,
+        num_experts_per_tok=2,
+        kv_lora_rank=16,
+        q_lora_rank=16,
+        qk_rope_head_dim=8,
+        qk_nope_head_dim=16,
+        v_head_dim=12,
+    )
+    assert measured(config, "generate", bf16=True).saved > 0
+
+
+def test_layers_that_differ_in_head_size_are_planned_by_their_mean() -> None:
+    """The last of three layers has heads of 64, the others of 16 (Gemma 4)."""
+    config = small(
+        "gemma4_text",
+        num_key_value_heads=2,
+        head_dim=16,
+        global_head_dim=64,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+        vocab_size_per_layer_input=101,
+        hidden_size_per_layer_input=16,
+        num_kv_shared_layers=0,
+    )
+    shape = measured(config, "generate", bf16=True)
+    assert shape.attention_width == 4 * (16 + 16 + 64) // 3
+    assert shape.saved > 0
