@@ -6,6 +6,7 @@ A device's name flows in, its `Device` flows out; a name that is not in the tabl
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,8 @@ class Device:
 
     `memory`: bytes that its driver reports. `bf16_flops`, `fp32_flops`: dense peak FLOP/s.
     `link`: to its neighbors in the host, bytes/s in one direction; `network`: to other hosts, bytes/s. `host_memory`: of
-    the host for each device, and `storage`, bytes/s of its disk: as sold in common servers, so look at your own.
+    the host for each device, `storage`, bytes/s of its disk, and `bus`, bytes/s in one direction between a device and its
+    host's memory: as sold in common servers, so look at your own.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Device:
     network: float
     host_memory: int
     storage: float
+    bus: float
     source: str
 
     @property
@@ -41,19 +44,22 @@ class Device:
         return self.name == CPU
 
 
+# Sixteen lanes of 16 and 32 GT/s, in one direction (PCI-SIG, PCI Express base specifications 4.0 and 5.0): what the data sheets
+# name, taken to be what the server has, with no other device on the same lanes.
+PCIE_4, PCIE_5 = 31.5e9, 63e9
 # Peaks without sparsity. NVLink figures are half of the "bidirectional" one of the data sheet. Hosts: DGX/HGX class with
 # 400 Gb/s (H100 and later) or 200 Gb/s (A100) for each GPU; workstation cards behind PCIe 4.0 x16.
 DEVICES: dict[str, Device] = {
     device.name: device
     for device in (
-        Device("A100-40", 40_960 * MIB, 312e12, 19.5e12, 300e9, 25e9, 128 * GIB, 3e9, "NVIDIA A100 data sheet"),
-        Device("A100-80", 81_920 * MIB, 312e12, 19.5e12, 300e9, 25e9, 256 * GIB, 3e9, "NVIDIA A100 data sheet"),
-        Device("H100-80", 81_559 * MIB, 989.4e12, 67e12, 450e9, 50e9, 256 * GIB, 6e9, "NVIDIA H100 data sheet"),
-        Device("H200-141", 143_771 * MIB, 989.4e12, 67e12, 450e9, 50e9, 256 * GIB, 6e9, "NVIDIA H200 data sheet"),
-        Device("B200-180", 183_359 * MIB, 2250e12, 75e12, 900e9, 50e9, 256 * GIB, 6e9, "NVIDIA Blackwell data sheet"),
-        Device("MI300X-192", 196_592 * MIB, 1307.4e12, 163.4e12, 448e9, 50e9, 256 * GIB, 6e9, "AMD MI300X data sheet"),
-        Device("L40S-48", 46_068 * MIB, 362.05e12, 91.6e12, 32e9, 12.5e9, 128 * GIB, 3e9, "NVIDIA L40S data sheet"),
-        Device("RTX4090-24", 24_564 * MIB, 165.2e12, 82.6e12, 32e9, 1.25e9, 64 * GIB, 3e9, "NVIDIA Ada white paper"),
+        Device("A100-40", 40_960 * MIB, 312e12, 19.5e12, 300e9, 25e9, 128 * GIB, 3e9, PCIE_4, "NVIDIA A100 data sheet"),
+        Device("A100-80", 81_920 * MIB, 312e12, 19.5e12, 300e9, 25e9, 256 * GIB, 3e9, PCIE_4, "NVIDIA A100 data sheet"),
+        Device("H100-80", 81_559 * MIB, 989.4e12, 67e12, 450e9, 50e9, 256 * GIB, 6e9, PCIE_5, "NVIDIA H100 data sheet"),
+        Device("H200-141", 143_771 * MIB, 989.4e12, 67e12, 450e9, 50e9, 256 * GIB, 6e9, PCIE_5, "NVIDIA H200 data sheet"),
+        Device("B200-180", 183_359 * MIB, 2250e12, 75e12, 900e9, 50e9, 256 * GIB, 6e9, PCIE_5, "NVIDIA Blackwell data sheet"),
+        Device("MI300X-192", 196_592 * MIB, 1307.4e12, 163.4e12, 448e9, 50e9, 256 * GIB, 6e9, PCIE_5, "AMD MI300X data sheet"),
+        Device("L40S-48", 46_068 * MIB, 362.05e12, 91.6e12, 32e9, 12.5e9, 128 * GIB, 3e9, PCIE_4, "NVIDIA L40S data sheet"),
+        Device("RTX4090-24", 24_564 * MIB, 165.2e12, 82.6e12, 32e9, 1.25e9, 64 * GIB, 3e9, PCIE_4, "NVIDIA Ada white paper"),
     )
 }  # fmt: skip
 # A core with AVX2 as measured here (94 GFLOP/s, two fused multiply-adds of 8 floats a cycle).
@@ -117,6 +123,7 @@ def cpu_host(workers: int, cores: int, memory: int, nodes: int = 1) -> Machine:
         CPU_LINK,
         memory // per_node,
         1e9,
+        math.inf,
         "measured by train/hardware.py on a Zen 3 core",
     )
     return Machine(device, per_node, nodes)

@@ -85,6 +85,11 @@ def _stays_in_host(setup: Setup) -> bool:
     return setup.stage == 3 and 1 < setup.hpz <= setup.machine.per_node
 
 
+def _passes(setup: Setup) -> int:
+    """Over the weights, for each micro-batch: recomputation is one more."""
+    return 3 if setup.checkpointing else 2
+
+
 def traffic(shape: Shape, setup: Setup) -> int:
     """Bytes that a device sends for one optimizer step.
 
@@ -94,8 +99,7 @@ def traffic(shape: Shape, setup: Setup) -> int:
     others = (setup.workers - 1) / setup.workers
     weights, gradients = setup.bytes * shape.total, setup.bytes * shape.trainable
     if setup.stage == 3:
-        passes = 3 if setup.checkpointing else 2
-        moved = setup.accumulation * (passes * weights + gradients)
+        moved = setup.accumulation * (_passes(setup) * weights + gradients)
     elif setup.stage == 2:
         moved = setup.accumulation * gradients + gradients
     else:
@@ -105,20 +109,24 @@ def traffic(shape: Shape, setup: Setup) -> int:
 
 def _exchanged(shape: Shape, setup: Setup) -> float:
     """Queries, keys, values and what attention gives, of the tokens of this worker, in each pass (Ulysses)."""
-    passes = 3 if setup.checkpointing else 2
-    numbers = 4 * shape.layers * shape.attention_width * setup.rows * setup.part * setup.accumulation * passes
+    numbers = 4 * shape.layers * shape.attention_width * setup.rows * setup.part * setup.accumulation * _passes(setup)
     return setup.bytes * numbers * (setup.sharers - 1) / setup.sharers
 
 
 def _offload_seconds(shape: Shape, setup: Setup) -> float:
-    """The step of an offloaded optimizer stands alone; NVMe reads and writes masters and both moments."""
-    share = shape.trainable / setup.workers
+    """The step of an offloaded optimizer stands alone, with the way of gradients to the host and of weights to the device;
+    NVMe reads and writes masters and both moments. Each worker moves its share, and gathers the others' from their devices.
+    """
+    device, share = setup.machine.device, shape.trainable / setup.workers
+    weights = _passes(setup) * setup.accumulation * setup.bytes * shape.total / setup.workers
+    bus = device.bus * LINK_EFFICIENCY
     seconds = 0.0
     if setup.offload_optimizer != "none":
-        seconds += 28 * share / CPU_ADAM_BANDWIDTH
+        seconds += 28 * share / CPU_ADAM_BANDWIDTH + setup.accumulation * setup.bytes * share / bus
     if setup.offload_optimizer == "nvme":
-        seconds += 2 * 16 * share * setup.machine.per_node / setup.machine.device.storage
+        seconds += 2 * 16 * share * setup.machine.per_node / device.storage
     if setup.offload_param == "nvme":
-        reads = 2 * setup.accumulation * setup.bytes * shape.total / setup.workers
-        seconds += reads * setup.machine.per_node / setup.machine.device.storage
+        seconds += weights * setup.machine.per_node / device.storage
+    elif setup.offload_param == "cpu":
+        seconds += weights / bus
     return seconds

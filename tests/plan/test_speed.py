@@ -10,7 +10,7 @@ from benchmarks.plan_published import CASES, Case
 from distmed.plan.devices import cpu_host
 from distmed.plan.setup import Setup
 from distmed.plan.shapes import Shape
-from distmed.plan.speed import flops_per_token, speed_of, traffic
+from distmed.plan.speed import CPU_ADAM_BANDWIDTH, LINK_EFFICIENCY, flops_per_token, speed_of, traffic
 
 BILLION = 10**9
 Make = Callable[..., Shape]
@@ -55,3 +55,21 @@ def test_on_a_cpu_communication_takes_turns_with_arithmetic(shape: Make, setup: 
     model = shape(7 * BILLION)
     speed = speed_of(model, setup(machine=cpu_host(2, 2, 24 * 2**30)))
     assert speed.step_s == pytest.approx(speed.compute_s + speed.network_s)
+
+
+def test_offloaded_weights_go_over_the_bus_in_each_pass(shape: Make, setup: MakeSetup) -> None:
+    """Of 8 workers each fetches its eighth; recomputation is a third pass, and each micro-batch fetches again."""
+    model = shape(8 * BILLION, trainable=0)
+    device = setup().machine.device
+    once = 2 * BILLION / (device.bus * LINK_EFFICIENCY)
+    for batches in (1, 4):
+        for recomputed, passes in {False: 2, True: 3}.items():
+            wanted = setup(offload_param="cpu", checkpointing=recomputed, global_batch=8 * batches)
+            assert speed_of(model, wanted).storage_s == pytest.approx(passes * batches * once)
+    # Gradients come down, and an optimizer on a CPU host has no bus to cross.
+    both = setup(offload_param="cpu", offload_optimizer="cpu", global_batch=8)
+    trained = shape(8 * BILLION)
+    down = speed_of(trained, both).storage_s - 28 * BILLION / CPU_ADAM_BANDWIDTH - 2 * once
+    assert down == pytest.approx(once)
+    here = setup(machine=cpu_host(2, 2, 24 * 2**30), offload_param="cpu")
+    assert speed_of(trained, here).storage_s == 0
