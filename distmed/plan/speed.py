@@ -54,8 +54,10 @@ def speed_of(shape: Shape, setup: Setup) -> Speed:
     machine, device = setup.machine, setup.machine.device
     tokens = setup.global_batch * setup.seq_len
     flops = tokens * flops_per_token(shape, setup.seq_len)
-    # A forward pass, a third of the whole, is repeated; the loss does so for the output layer alone.
-    done = flops * (4 / 3 if setup.checkpointing else 1) + 2 * tokens * (shape.head if shape.vocabulary else 0)
+    # A forward pass is repeated; the loss does so for the output layer alone.
+    forward = 2 * shape.multiplied + 4 * shape.layers * shape.attention_width * setup.seq_len
+    done = flops + tokens * (forward if setup.checkpointing else 0)
+    done += 2 * tokens * (shape.head if shape.vocabulary else 0)
     peak = device.bf16_flops if setup.bf16 else device.fp32_flops
     compute_s = done / (machine.workers * peak * EFFICIENCY["cpu" if device.is_cpu else "gpu"])
     network_bytes = traffic(shape, setup)

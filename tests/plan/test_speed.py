@@ -73,3 +73,14 @@ def test_offloaded_weights_go_over_the_bus_in_each_pass(shape: Make, setup: Make
     assert down == pytest.approx(once)
     here = setup(machine=cpu_host(2, 2, 24 * 2**30), offload_param="cpu")
     assert speed_of(trained, here).storage_s == 0
+
+
+@pytest.mark.parametrize("trained", [0, BILLION])
+def test_recomputation_repeats_the_forward_pass_whatever_is_trained(
+    trained: int, shape: Make, setup: MakeSetup
+) -> None:
+    """2 N operations a token: with frozen weights 4 N become 6 N, else 6 N become 8 N."""
+    model = shape(BILLION, multiplied_trainable=trained, attention_width=0)
+    once, again = (speed_of(model, setup(checkpointing=on)).compute_s for on in (False, True))
+    share = (6 if trained else 4) / (8 if trained else 6)
+    assert once == pytest.approx(share * again)
