@@ -158,7 +158,7 @@ def _disk(storage: str) -> Iterator[Finding]:
     if not os.access(there, os.W_OK):
         yield Finding("fail", "disk", f"{there} cannot be written to", "start elsewhere, or mend its permissions")
         return
-    yield _room("disk", there, DISK_WARN, "a 7 B model's checkpoint takes about 84 GiB")
+    yield _room("disk", there, DISK_WARN, "a 7 B model's checkpoint takes about 84 GB")
 
 
 def _rays_disk() -> Iterator[Finding]:

@@ -27,6 +27,8 @@ HEAP_FRAGMENTATION, HEAP_FRAGMENTATION_STAGE_3 = 0.1, 0.4
 HEAP_FRAGMENTATION_LORA = 1.7
 # A weight in 4 bits with its scales (model/quantize.py).
 NF4_BYTES = 4.13 / 8
+# Of one trained weight in a checkpoint: its fp32 master and the two moments of Adam.
+BYTES_PER_TRAINED = 12
 # Host memory that a GPU worker holds beside what is offloaded.
 GPU_WORKER_HOST = 3 * GIB
 
@@ -65,7 +67,7 @@ def memory_of(shape: Shape, setup: Setup) -> Memory:
     parts = _summed(_lasting(shape, setup), moments[moment])
     host = _offloaded(shape, setup)
     # State on NVMe is read while it is written (checkpoint/swapped.py), through the buffers that are counted there.
-    snapshot = 0 if setup.offload_optimizer == "nvme" else 12 * shape.trainable // setup.workers
+    snapshot = 0 if setup.offload_optimizer == "nvme" else BYTES_PER_TRAINED * shape.trainable // setup.workers
     if setup.store_frozen:
         snapshot += setup.bytes * shape.frozen // setup.workers
     host["checkpoint in flight"] = snapshot
@@ -191,8 +193,14 @@ def loss_buffer(tokens: int, shape: Shape, setup: Setup) -> int:
 
 
 def checkpoint_bytes(shape: Shape, setup: Setup) -> int:
-    """One checkpoint on disk, of all workers: fp32 masters and two moments, and frozen weights that nothing else holds."""
-    return 12 * shape.trainable + (setup.bytes * shape.frozen if setup.store_frozen else 0)
+    """One checkpoint on disk, of all workers: what is trained, and frozen weights that nothing else holds."""
+    return BYTES_PER_TRAINED * shape.trainable + (setup.bytes * shape.frozen if setup.store_frozen else 0)
+
+
+def checkpoints_at_once(keep: int, workers: int) -> int:
+    """The newest are kept, the best beside them, and one is being written; of several workers the first prunes while others
+    still write, so that one more lies there."""
+    return keep + (2 if workers == 1 else 3)
 
 
 def _summed(*several: dict[str, int]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from distmed.errors import UserError
 from distmed.plan.changes import Advice, advise
 from distmed.plan.devices import Machine
-from distmed.plan.memory import Memory, checkpoint_bytes, memory_of
+from distmed.plan.memory import Memory, checkpoint_bytes, checkpoints_at_once, memory_of
 from distmed.plan.setup import Setup, setup_of
 from distmed.plan.shapes import Shape, shape_of
 from distmed.plan.speed import DAY_S, Speed, speed_of
@@ -125,7 +125,7 @@ def make_plan(
     verdict = judge(memory, machine)
     each = checkpoint_bytes(shape(setup), setup)
     export = setup.bytes * shape(setup).total
-    keep = recipe.checkpoint.keep + 1
+    at_once = checkpoints_at_once(recipe.checkpoint.keep, machine.workers)
     return Plan(
         recipe=recipe,
         shape=shape(setup),
@@ -134,7 +134,7 @@ def make_plan(
         speed=speed_of(shape(setup), setup),
         verdict=verdict,
         advice=[] if verdict == "fits" else advise(setup, fits, seconds_per_token),
-        disk={"checkpoint": each, "kept": each * keep, "export": export, "nvme": _nvme(shape(setup), setup)},
+        disk={"checkpoint": each, "kept": each * at_once, "export": export, "nvme": _nvme(shape(setup), setup)},
         steps=steps if steps is not None else recipe.train.max_steps,
         price=price,
     )

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 ANSWER_S = 60.0
 SAME = ("distmed", "torch", "deepspeed", "ray", "transformers", "peft", "safetensors")
-# fp32 weights and the two moments of Adam.
-BYTES_PER_PARAMETER = 12
 BLIND = "cannot read"
 
 
@@ -146,6 +144,7 @@ def _trouble(folder: Any, probe: str, written: bool) -> str:
 def check_disk(job: Job) -> None:
     """Whether the next checkpoints fit on the disk, where that is known: on a local path, with a model whose size is known."""
     from distmed.checkpoint.storage import Storage
+    from distmed.plan.memory import checkpoints_at_once
 
     where = Storage.at(job.checkpoints)
     size = checkpoint_bytes(job)
@@ -153,10 +152,9 @@ def check_disk(job: Job) -> None:
         return
     there = next(folder for folder in [Path(where.path), *Path(where.path).parents] if folder.exists())
     free = shutil.disk_usage(there).free
-    # The newest are kept, the best beside them, and one is being written; of several ranks the first prunes while others still
-    # write, so that one more lies there. What lies there already is counted as free.
+    # What lies there already is counted as free.
     known = sum(file.stat().st_size for file in Path(where.path).glob("step-*/*") if file.is_file())
-    needed = size * (job.recipe.checkpoint.keep + (2 if job.recipe.cluster.most == 1 else 3))
+    needed = size * checkpoints_at_once(job.recipe.checkpoint.keep, job.recipe.cluster.most)
     if free + known < needed:
         raise UserError(
             f"{job.checkpoints} has {free / 2**30:.1f} GiB free, the checkpoints of this run need {needed / 2**30:.1f} GiB",
@@ -166,13 +164,14 @@ def check_disk(job: Job) -> None:
 
 def checkpoint_bytes(job: Job) -> int | None:
     """About how large one checkpoint is: that of the newest that is there, else by the weights of the model's folder."""
+    from distmed.plan.memory import BYTES_PER_TRAINED
     from distmed.train.resume import newest_saved
 
     saved = newest_saved(job.checkpoints)
     if saved is not None:
         return sum(file.stat().st_size for file in Path(saved.folder).iterdir()) if "://" not in saved.folder else None
     parameters = sum(_parameters(file) for file in weight_files(job.model_folder) if file.is_file())
-    return parameters * BYTES_PER_PARAMETER if parameters and job.recipe.model.lora is None else None
+    return parameters * BYTES_PER_TRAINED if parameters and job.recipe.model.lora is None else None
 
 
 def _parameters(file: Path) -> int:

@@ -56,6 +56,8 @@ def test_a_full_fine_tune_of_8b_fits_on_eight_h100(write: Write, run: Run) -> No
     assert plan["device"]["total"] == sum(plan["device"]["parts"].values()) < plan["device"]["capacity"]
     assert 3000 < plan["tokens_per_s"] / 8 < 9000
     assert plan["disk"]["checkpoint"] == 12 * 8_030_261_248
+    # As train/fit.py asks of the disk: two that are kept, the best, one that is written, and one more that is not yet pruned.
+    assert plan["disk"]["kept"] == 5 * plan["disk"]["checkpoint"]
     tokens = 1000 * 64 * 4096
     assert plan["cost"] == pytest.approx(tokens / plan["tokens_per_s"] / 3600 * 8 * 2.5)
 
