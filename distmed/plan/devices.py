@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 
 from distmed.errors import UserError
+from distmed.plan.peaks import PEAKS, TERA
 
 GB = 10**9
 GIB = 2**30
@@ -44,22 +45,38 @@ class Device:
         return self.name == CPU
 
 
+def _gpu(
+    name: str,
+    memory: int,
+    words: str,
+    link: float,
+    network: float,
+    host_memory: int,
+    storage: float,
+    bus: float,
+    source: str,
+) -> Device:
+    """`words`: those of its name in the table of peaks."""
+    peak = PEAKS[tuple(words.split())]
+    return Device(name, memory, TERA * peak.bf16, TERA * peak.fp32, link, network, host_memory, storage, bus, source)
+
+
 # Sixteen lanes of 16 and 32 GT/s, in one direction (PCI-SIG, PCI Express base specifications 4.0 and 5.0): what the data sheets
 # name, taken to be what the server has, with no other device on the same lanes.
 PCIE_4, PCIE_5 = 31.5e9, 63e9
-# Peaks without sparsity. NVLink figures are half of the "bidirectional" one of the data sheet. Hosts: DGX/HGX class with
-# 400 Gb/s (H100 and later) or 200 Gb/s (A100) for each GPU; workstation cards behind PCIe 4.0 x16.
+# NVLink figures are half of the "bidirectional" one of the data sheet. Hosts: DGX/HGX class with 400 Gb/s (H100 and later) or
+# 200 Gb/s (A100) for each GPU; workstation cards behind PCIe 4.0 x16.
 DEVICES: dict[str, Device] = {
     device.name: device
     for device in (
-        Device("A100-40", 40_960 * MIB, 312e12, 19.5e12, 300e9, 25e9, 128 * GIB, 3e9, PCIE_4, "NVIDIA A100 data sheet"),
-        Device("A100-80", 81_920 * MIB, 312e12, 19.5e12, 300e9, 25e9, 256 * GIB, 3e9, PCIE_4, "NVIDIA A100 data sheet"),
-        Device("H100-80", 81_559 * MIB, 989.4e12, 67e12, 450e9, 50e9, 256 * GIB, 6e9, PCIE_5, "NVIDIA H100 data sheet"),
-        Device("H200-141", 143_771 * MIB, 989.4e12, 67e12, 450e9, 50e9, 256 * GIB, 6e9, PCIE_5, "NVIDIA H200 data sheet"),
-        Device("B200-180", 183_359 * MIB, 2250e12, 75e12, 900e9, 50e9, 256 * GIB, 6e9, PCIE_5, "NVIDIA Blackwell data sheet"),
-        Device("MI300X-192", 196_592 * MIB, 1307.4e12, 163.4e12, 448e9, 50e9, 256 * GIB, 6e9, PCIE_5, "AMD MI300X data sheet"),
-        Device("L40S-48", 46_068 * MIB, 362.05e12, 91.6e12, 32e9, 12.5e9, 128 * GIB, 3e9, PCIE_4, "NVIDIA L40S data sheet"),
-        Device("RTX4090-24", 24_564 * MIB, 165.2e12, 82.6e12, 32e9, 1.25e9, 64 * GIB, 3e9, PCIE_4, "NVIDIA Ada white paper"),
+        _gpu("A100-40", 40_960 * MIB, "A100", 300e9, 25e9, 128 * GIB, 3e9, PCIE_4, "NVIDIA A100 data sheet"),
+        _gpu("A100-80", 81_920 * MIB, "A100", 300e9, 25e9, 256 * GIB, 3e9, PCIE_4, "NVIDIA A100 data sheet"),
+        _gpu("H100-80", 81_559 * MIB, "H100", 450e9, 50e9, 256 * GIB, 6e9, PCIE_5, "NVIDIA H100 data sheet"),
+        _gpu("H200-141", 143_771 * MIB, "H200", 450e9, 50e9, 256 * GIB, 6e9, PCIE_5, "NVIDIA H200 data sheet"),
+        _gpu("B200-180", 183_359 * MIB, "B200", 900e9, 50e9, 256 * GIB, 6e9, PCIE_5, "NVIDIA Blackwell data sheet"),
+        _gpu("MI300X-192", 196_592 * MIB, "MI300X", 448e9, 50e9, 256 * GIB, 6e9, PCIE_5, "AMD MI300X data sheet"),
+        _gpu("L40S-48", 46_068 * MIB, "L40S", 32e9, 12.5e9, 128 * GIB, 3e9, PCIE_4, "NVIDIA L40S data sheet"),
+        _gpu("RTX4090-24", 24_564 * MIB, "RTX 4090", 32e9, 1.25e9, 64 * GIB, 3e9, PCIE_4, "NVIDIA Ada white paper"),
     )
 }  # fmt: skip
 # A core with AVX2 as measured here (94 GFLOP/s, two fused multiply-adds of 8 floats a cycle).
