@@ -1,7 +1,7 @@
 """Workers that make no step: what each of them is doing, and their end, so that Ray starts the group again.
 
 Every worker says where it is (`Place`) and lets a signal write its stacks, from C, so that also a worker that hangs in a
-collective answers. The driver asks by small Ray tasks on the workers' hosts.
+collective answers. Who follows the workers, by a `Group`, asks by small Ray tasks on their hosts.
 """
 
 from __future__ import annotations
@@ -88,6 +88,51 @@ def lives(place: Place) -> str:
     except OSError:
         return GONE
     return GONE if state == "Z" else LIVES
+
+
+class Group:
+    """The workers there are: `take` gets every event of their logbook, of which each is a sign of life, and `look`, called
+    again and again, ends workers that gave none for `limit_s`. `say` is then told.
+    """
+
+    def __init__(self, limit_s: float, say: Callable[[str], None]) -> None:
+        self.limit_s = limit_s
+        self._say = say
+        self.begin()
+
+    def begin(self) -> None:
+        """There are no workers."""
+        self.places: dict[int, Place] = {}
+        self._ending = False
+        self._heard = time.monotonic()
+
+    def take(self, event: dict[str, Any]) -> None:
+        self._heard = time.monotonic()
+        match event["kind"]:
+            case "worker":
+                self.places[event["place"].rank] = event["place"]
+            case "attempt":
+                self.places = {rank: place for rank, place in self.places.items() if rank < event["world"]}
+            case "failed":
+                self.begin()
+            case "ending":
+                self._ending = True
+
+    def is_silent(self) -> bool:
+        return time.monotonic() - self._heard > self.limit_s
+
+    def look(self) -> None:
+        if not self.places or self._ending or not self.is_silent():
+            return
+        places = [self.places[rank] for rank in sorted(self.places)]
+        self._say(f"no step for {self.limit_s:g} s: the stacks of all workers go to the log, then they are ended")
+        for rank, text in on_hosts(places, stacks_of).items():
+            place = self.places[rank]
+            print(
+                f"--- stacks of rank {rank} on {place.host}, process {place.pid}\n{text}", file=sys.stderr, flush=True
+            )
+        on_hosts(places, end)
+        self._heard = time.monotonic()
 
 
 def on_hosts(places: list[Place], do: Callable[[Place], str], within_s: float = ANSWER_S) -> dict[int, str]:

@@ -7,16 +7,14 @@ waiting is over.
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
 from distmed import session
 from distmed.errors import one_of
 from distmed.recipe import Cluster
-from distmed.train import stall
 from distmed.train.progress import Progress
-from distmed.train.stall import Place
+from distmed.train.stall import Group
 
 SAY_WAIT_AFTER_S = 10
 LOOK_S = 5.0
@@ -41,7 +39,7 @@ class Watch:
         self.fatal: dict[str, Any] | None = None
         self.error: BaseException | None = None
         self.restarts = 0
-        self.places: dict[int, Place] = {}
+        self.group = Group(cluster.stall_timeout_s, progress.note)
         self.world = 0
         self._giving_up_since: float | None = None
         self._said_wait = False
@@ -55,13 +53,13 @@ class Watch:
         now = time.monotonic()
         self.result, self.error = None, None
         self._attempt_began: float | None = now
-        self._moved, self._looked = now, now
+        self.group.begin()
+        self._looked = now
         self._hoped, self._growth = self._growth, 0
         self._alone(now)
 
     def _alone(self, now: float) -> None:
         """There are no workers."""
-        self.places, self._ending = {}, False
         if self._leaving:
             self._leaving = False
             self.logbook.ask_to_leave.remote(False)
@@ -71,7 +69,7 @@ class Watch:
     @property
     def waits(self) -> bool:
         """No worker is there that could finish a step."""
-        return not self.places and self.result is None
+        return not self.group.places and self.result is None
 
     @property
     def goes_on(self) -> bool:
@@ -79,19 +77,17 @@ class Watch:
         return self.result is not None and (self.result["grows"] or (self._leaving and self.result["stopped"]))
 
     def take(self, event: dict[str, Any]) -> None:
-        self._moved = time.monotonic()
+        now = time.monotonic()
+        self.group.take(event)
         match event["kind"]:
-            case "worker":
-                self.places[event["place"].rank] = event["place"]
             case "attempt":
                 if self._hoped > self.world >= event["world"]:
                     self.progress.note(f"there was no room for {self._hoped} workers: tried again in {IN_VAIN_S:g} s")
-                    self._in_vain_until = self._moved + IN_VAIN_S
+                    self._in_vain_until = now + IN_VAIN_S
                 self._hoped, self.world = 0, event["world"]
-                self.places = {rank: place for rank, place in self.places.items() if rank < self.world}
             case "step":
                 if self._attempt_began is not None:
-                    self.progress.note(f"first step after {time.monotonic() - self._attempt_began:.0f} s")
+                    self.progress.note(f"first step after {now - self._attempt_began:.0f} s")
                     self._attempt_began = None
                 self.progress.step(event["step"], event["metrics"], shown=event["shown"])
             case "evaluation":
@@ -102,28 +98,25 @@ class Watch:
                 self.progress.note(event["text"])
             case "failed":
                 self.result = None
-                self._attempt_began = self._moved
-                self._alone(self._moved)
+                self._attempt_began = now
+                self._alone(now)
                 self.progress.note(event["cause"])
             case "restart":
                 self.restarts = event["count"]
                 self.progress.note(event["text"])
-            case "ending":
-                self._ending = True
             case "fatal":
                 self.fatal = self.fatal or event
                 if event["reason"].startswith("memory"):
                     self._end_now()  # a step that came to no end, for which the others wait in vain
                 elif event["reason"] == "user" and self._giving_up_since is None:
-                    self._giving_up_since = time.monotonic()
+                    self._giving_up_since = now
             case "done":
                 self.result = event["result"]
 
     def look(self) -> None:
         """Act where it is time to; called every quarter of a second."""
         now = time.monotonic()
-        if self.places and not self._ending and now - self._moved > self.cluster.stall_timeout_s:
-            self._end_stalled()
+        self.group.look()
         if now - self._looked > LOOK_S:
             self._looked = now
             self._consider_leaving()
@@ -140,25 +133,12 @@ class Watch:
             self.progress.note(f"a worker gave up; the others have {self.cluster.stall_timeout_s:g} s to end")
         return waited > self.cluster.stall_timeout_s
 
-    def _end_stalled(self) -> None:
-        places = [self.places[rank] for rank in sorted(self.places)]
-        self.progress.note(
-            f"no step for {self.cluster.stall_timeout_s:g} s: the stacks of all workers go to the log, then they are ended"
-        )
-        for rank, text in stall.on_hosts(places, stall.stacks_of).items():
-            place = self.places[rank]
-            print(
-                f"--- stacks of rank {rank} on {place.host}, process {place.pid}\n{text}", file=sys.stderr, flush=True
-            )
-        stall.on_hosts(places, stall.end)
-        self._moved = time.monotonic()
-
     def _consider_leaving(self) -> None:
         """A host that is taken away with notice: the run saves, and goes on without it, before it is gone."""
-        if self._leaving or not self.places:
+        if self._leaving or not self.group.places:
             return
         draining = session.draining()
-        hosts = sorted({place.host for place in self.places.values() if place.node in draining})
+        hosts = sorted({place.host for place in self.group.places.values() if place.node in draining})
         if hosts:
             self._leaving = True
             self.progress.note(f"{one_of(hosts)} is to be taken away: this step is finished and saved, others go on")
@@ -166,7 +146,7 @@ class Watch:
 
     def _consider_growth(self) -> None:
         """More workers, at the next checkpoint, where nobody else holds the room for them."""
-        if self.cluster.least == self.cluster.most or not self.world or not self.places:
+        if self.cluster.least == self.cluster.most or not self.world or not self.group.places:
             return
         if self._looked < self._in_vain_until:
             return
@@ -182,9 +162,9 @@ class Watch:
     def _consider_giving_up(self, room: int) -> None:
         """Ray would wait for hosts, and for workers that do not start, without end."""
         now = time.monotonic()
-        if self.places or room >= self.cluster.least:
+        if self.group.places or room >= self.cluster.least:
             self._too_few_since = None
-            if not self.places:
+            if not self.group.places:
                 self._consider_absence(now - self._alone_since, room)
             return
         if self._too_few_since is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from distmed.refusals import refusal
 from distmed.rundir import RunDir
 from distmed.train.job import Job
 from distmed.train.logbook import Logbook, start_logbook
+from distmed.train.stall import Group
 from distmed.train.training import LOOK_EVERY_S, Training
 from distmed.tune.copying import copy_checkpoint
 from distmed.tune.space import Setting, Space
@@ -104,7 +106,7 @@ class TrialRun:
         self.logbook: Any = None
         self.job: Job | None = None
         self.training: Training | None = None
-        self.has_workers = False
+        self.group = Group(self.recipe.cluster.stall_timeout_s, self._say)
         self.events: list[dict[str, Any]] = []
 
     def next(self) -> dict[str, Any]:
@@ -133,7 +135,8 @@ class TrialRun:
                 found = self._take(self.events.pop(0))
                 if found is not None:
                     return found
-            if not self.has_workers and ray.get(self.logbook.stop_asked.remote()):
+            self.group.look()
+            if not self.group.places and ray.get(self.logbook.stop_asked.remote()):
                 # What was saved stays; workers that may never come are not waited for.
                 return self._ended("waiting", "")
             if not alive:
@@ -182,13 +185,14 @@ class TrialRun:
             progress = Progress(nowhere, live=False)
             return replace(make_job(self.recipe, shared, gpu=on_gpu(), resume=False, progress=progress), run=self.run)
 
+    def _say(self, text: str) -> None:
+        """To the search's log."""
+        print(f"trial {self.order.trial}: {text}", file=sys.stderr, flush=True)
+
     def _take(self, event: dict[str, Any]) -> dict[str, Any] | None:
         assert self.job is not None
+        self.group.take(event)
         match event["kind"]:
-            case "worker":
-                self.has_workers = True
-            case "failed":
-                self.has_workers = False
             case "evaluation":
                 metrics = event["metrics"]
                 return {

@@ -63,6 +63,21 @@ def losses(metrics: str) -> list[tuple[int, float]]:
     return found
 
 
+def test_a_worker_that_hangs_is_shown_and_replaced(door: TuneDoor) -> None:
+    run = door.folder / "runs" / "small"
+    values = changed(GRID, tune__space={LR: {"choice": [1e-3]}}, optimizer__lr=1e-3, cluster={"stall_timeout_s": 30})
+    process = door.start(values)
+    wait_for(run, process, 0, "evaluation")
+    (stuck,) = processes("RayTrainWorker")
+    stuck.suspend()
+    finished(process)
+    log = (run / "log.txt").read_text()
+    assert "trial 0: no step for 30 s: the stacks of all workers go to the log" in log
+    assert "stacks of rank 0" in log and "train_step" in log
+    assert [(row["state"], row["retries"]) for row in table(run)] == [("done", "0")]
+    losses((run / "trials/00000/metrics.jsonl").read_text())
+
+
 @pytest.fixture
 def two_places(ray_address: str) -> Iterator[None]:
     """Two of the four places are somebody else's."""
