@@ -108,6 +108,7 @@ class TrialRun:
         self.training: Training | None = None
         self.group = Group(self.recipe.cluster.stall_timeout_s, self._say)
         self.events: list[dict[str, Any]] = []
+        self.result: dict[str, Any] | None = None
 
     def next(self) -> dict[str, Any]:
         """Wait for the next evaluation, or the end: `step`, `progress`, `value`, `metrics`, or `done`, `state`, `cause`.
@@ -136,6 +137,8 @@ class TrialRun:
                 if found is not None:
                     return found
             self.group.look()
+            if self.result is not None and (not alive or self.group.is_silent()):
+                return self._came_to_end(self.result)
             if not self.group.places and ray.get(self.logbook.stop_asked.remote()):
                 # What was saved stays; workers that may never come are not waited for.
                 return self._ended("waiting", "")
@@ -206,11 +209,11 @@ class TrialRun:
                 return {**self._ended("waiting" if event["of_storage"] else "failed", event["message"]), **mend}
             case "abandoned":
                 return self._ended("waiting", event["why"])
+            case "failed":
+                self.result = None
             case "done":
-                if event["result"]["stopped"]:
-                    return self._ended("waiting", "")
-                self.training.wait(END_S) if self.training else None
-                return self._ended("done", "", event["result"])
+                # Told by the first worker; others may still write their part of the last checkpoint.
+                self.result = event["result"]
         return None
 
     def _refused(self, error: BaseException) -> dict[str, Any]:
@@ -220,10 +223,13 @@ class TrialRun:
             raise error
         return {**self._ended("waiting", refused.message), "hint": refused.hint}
 
-    def _ended(self, state: str, cause: str, result: dict[str, Any] | None = None) -> dict[str, Any]:
-        facts = {"state": state, "cause": cause}
-        if result is not None:
-            facts |= {"tokens_per_s": result["speed"]["tokens_per_s"], "steps": result["state"]["step"]}
+    def _came_to_end(self, result: dict[str, Any]) -> dict[str, Any]:
+        if result["stopped"]:
+            return self._ended("waiting", "")
+        return self._ended("done", "", tokens_per_s=result["speed"]["tokens_per_s"], steps=result["state"]["step"])
+
+    def _ended(self, state: str, cause: str, **figures: Any) -> dict[str, Any]:
+        facts = {"state": state, "cause": cause, **figures}
         self.end({} if state == "failed" else facts)
         return {"done": True, **facts}
 

@@ -73,6 +73,16 @@ def tell_full(book: Logbook) -> None:
     book.fatal("user", error.message, error.hint, of_storage=True)
 
 
+def result(*, stopped: bool) -> dict[str, Any]:
+    """What the first worker says when its own part of the last checkpoint is written."""
+    return {"stopped": stopped, "grows": False, "speed": {"tokens_per_s": 1.0}, "state": {"step": 21}}
+
+
+def end_workers(run: TrialRun, error: Exception | None = None) -> None:
+    training: Any = run.training
+    training.is_alive, training.error = (lambda: False), error
+
+
 def test_a_full_disk_that_any_trial_meets_ends_the_search_and_fails_no_setting(
     search: Search, run: TrialRun, tmp_path: Path
 ) -> None:
@@ -85,9 +95,7 @@ def test_a_full_disk_that_any_trial_meets_ends_the_search_and_fails_no_setting(
 
 
 def test_what_ray_train_cannot_write_pauses_the_trial_too(run: TrialRun) -> None:
-    training: Any = run.training
-    training.is_alive = lambda: False
-    training.error = RuntimeError("OSError: [Errno 30] Read-only file system: '/shared/run'")
+    end_workers(run, RuntimeError("OSError: [Errno 30] Read-only file system: '/shared/run'"))
     found = run.next()
     assert found["state"] == "waiting" and "Read-only file system" in found["cause"] and found["hint"]
 
@@ -125,7 +133,52 @@ def test_one_that_has_workers_is_left_to_save(run: TrialRun) -> None:
     book.ask_to_stop()
     book.log(20, {}, {"diag/macro_f1": 0.5}, True)
     assert run.next()["step"] == 20
-    book.done({"stopped": True, "grows": False, "speed": {"tokens_per_s": 1.0}, "state": {"step": 21}})
+    book.done(result(stopped=True))
+    end_workers(run)
+    assert run.next()["state"] == "waiting"
+
+
+class Uploads:
+    """The clock of a trial whose first worker has said that it is done, while the other writes for `seconds`."""
+
+    def __init__(self, run: TrialRun, monkeypatch: pytest.MonkeyPatch, seconds: float, *, stopped: bool) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("distmed.train.stall.time.monotonic", lambda: self.now)
+        training: Any = run.training
+        training.is_alive = lambda: self.now < seconds
+        training.wait = self._wait
+        self.book: Any = run.book  # type: ignore[attr-defined]
+        for rank in (0, 1):
+            self.book.worker_starts(Place(rank, "a host", "its id", 1, 0.0, 2))
+        self.book.steps_end()
+        self.book.done(result(stopped=stopped))
+
+    def _wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_last_checkpoint_is_written_by_all_workers(
+    run: TrialRun, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    uploads = Uploads(run, monkeypatch, 60, stopped=stopped)
+    assert run.next()["state"] == ("waiting" if stopped else "done")
+    assert uploads.now >= 60
+
+
+def test_a_last_checkpoint_of_which_nothing_is_heard_is_not_waited_for_without_end(
+    run: TrialRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = Uploads(run, monkeypatch, 10**6, stopped=False)
+    assert run.next()["state"] == "done"
+    assert 900 <= uploads.now < 1000
+
+
+def test_a_full_disk_that_the_last_checkpoint_of_another_worker_meets_pauses_the_trial(
+    run: TrialRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = Uploads(run, monkeypatch, 60, stopped=False)
+    tell_full(uploads.book)
     assert run.next()["state"] == "waiting"
 
 
