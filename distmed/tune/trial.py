@@ -123,11 +123,8 @@ class TrialRun:
         try:
             if self.training is None:
                 self._begin()
-        except UserError as error:
-            state = "waiting" if isinstance(error, StorageError) else "failed"
-            return {**self._ended(state, error.message), "hint": error.hint}
-        except OSError as error:
-            return self._refused(error)
+        except Exception as error:
+            return self._not_begun(error)
         assert self.training is not None
         while True:
             alive = self.training.is_alive()
@@ -143,10 +140,12 @@ class TrialRun:
                 # What was saved stays; workers that may never come are not waited for.
                 return self._ended("waiting", "")
             if not alive:
-                if self.training.error is not None and refusal(self.training.error, self.run) is not None:
-                    return self._refused(self.training.error)
+                met = self.training.error
+                refused = _refused_by_storage(met, self.run) if met else None
+                if refused is not None:
+                    return self._paused(refused)
                 self.end()
-                raise RuntimeError(last_line(self.training.error, "the workers ended without a word"))
+                raise RuntimeError(last_line(met, "the workers ended without a word"))
             self.training.wait(LOOK_EVERY_S)
 
     def end(self, summary: dict[str, Any] | None = None) -> None:
@@ -216,11 +215,16 @@ class TrialRun:
                 self.result = event["result"]
         return None
 
-    def _refused(self, error: BaseException) -> dict[str, Any]:
-        """The end of a trial to which a file system refused something; any other error is raised."""
-        refused = refusal(error, self.run)
-        if refused is None:
+    def _not_begun(self, error: Exception) -> dict[str, Any]:
+        """The end of a trial before it has workers; an error that no person can mend is raised."""
+        refused = _refused_by_storage(error, self.run)
+        if refused is not None:
+            return self._paused(refused)
+        if not isinstance(error, UserError):
             raise error
+        return {**self._ended("failed", error.message), "hint": error.hint}
+
+    def _paused(self, refused: UserError) -> dict[str, Any]:
         return {**self._ended("waiting", refused.message), "hint": refused.hint}
 
     def _came_to_end(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -232,6 +236,16 @@ class TrialRun:
         facts = {"state": state, "cause": cause, **figures}
         self.end({} if state == "failed" else facts)
         return {"done": True, **facts}
+
+
+def _refused_by_storage(error: BaseException, where: object) -> UserError | None:
+    """What the place where things are kept refused, whatever the setting; in the words of who wrote, where it has some."""
+    if isinstance(error, StorageError):
+        return error
+    refused = refusal(error, where)
+    if refused is None and error.__cause__ is not None:
+        refused = _refused_by_storage(error.__cause__, where)
+    return error if refused is not None and isinstance(error, UserError) else refused
 
 
 @contextmanager

@@ -245,3 +245,25 @@ def test_a_search_goes_on_when_there_is_room_again(door: TuneDoor, disk: Callabl
     disk("400m")
     assert door.status(values, "--resume") == 0
     assert [row["state"] for row in table(run)] == ["done"] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_address")
+def test_a_full_disk_that_only_the_data_of_a_setting_meet_pauses_it(
+    door: TuneDoor, disk: Callable[[str], Path]
+) -> None:
+    """20,000 cases take 1.3 MB."""
+    run = door.folder / "runs" / "small"
+    run.mkdir(parents=True)
+    (run / "data").symlink_to(disk("1m"))
+    values = changed(
+        SMALL,
+        tune={"search": "grid", "scheduler": "none", "concurrency": 1},
+        tune__space={"data.train.0.limit": {"choice": [100, 20000]}},
+    )
+    assert door.status(values) == 2
+    assert "cannot write shards into" in door.said()
+    assert [trial.state for trial in Record(run / "search.jsonl").trials.values()] == ["done", "waiting"]
+    disk("100m")
+    assert door.status(values, "--resume") == 0
+    assert [row["state"] for row in table(run)] == ["done", "done"]
