@@ -31,6 +31,8 @@ from distmed.tune.copying import copy_checkpoint
 from distmed.tune.space import Setting, Space
 
 END_S = 10.0
+# A search that goes on takes no other recipe: neither another place nor fewer checkpoints.
+MEND_STORAGE = "free some disk, or mend the storage where it is; then --resume goes on with all trials"
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class TrialRun:
                 met = self.training.error
                 refused = _refused_by_storage(met, self.run) if met else None
                 if refused is not None:
-                    return self._paused(refused)
+                    return self._paused(refused.message)
                 self.end()
                 raise RuntimeError(last_line(met, "the workers ended without a word"))
             self.training.wait(LOOK_EVERY_S)
@@ -204,8 +206,10 @@ class TrialRun:
                     "metrics": metrics,
                 }
             case "fatal":
+                if event["of_storage"]:
+                    return self._paused(event["message"])
                 mend = {"hint": event["hint"]} if event["reason"] == "user" else {}
-                return {**self._ended("waiting" if event["of_storage"] else "failed", event["message"]), **mend}
+                return {**self._ended("failed", event["message"]), **mend}
             case "abandoned":
                 return self._ended("waiting", event["why"])
             case "failed":
@@ -219,13 +223,14 @@ class TrialRun:
         """The end of a trial before it has workers; an error that no person can mend is raised."""
         refused = _refused_by_storage(error, self.run)
         if refused is not None:
-            return self._paused(refused)
+            return self._paused(refused.message)
         if not isinstance(error, UserError):
             raise error
         return {**self._ended("failed", error.message), "hint": error.hint}
 
-    def _paused(self, refused: UserError) -> dict[str, Any]:
-        return {**self._ended("waiting", refused.message), "hint": refused.hint}
+    def _paused(self, cause: str) -> dict[str, Any]:
+        """The end of a trial to which the storage refused something."""
+        return {**self._ended("waiting", cause), "hint": MEND_STORAGE}
 
     def _came_to_end(self, result: dict[str, Any]) -> dict[str, Any]:
         if result["stopped"]:

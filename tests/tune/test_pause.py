@@ -88,6 +88,8 @@ def test_a_full_disk_that_any_trial_meets_ends_the_search_and_fails_no_setting(
     tell_full(run.book)  # type: ignore[attr-defined]
     search.reported(1, run.next())
     assert search.refused is not None and "no space left" in search.refused.message
+    # A resume refuses another recipe.
+    assert "--resume" in search.refused.hint and "checkpoint." not in search.refused.hint
     assert search.propose("2") == "FINISHED"
     again = make(tmp_path)
     assert [trial.number for trial in again.proposals.waiting] == [0, 1]
@@ -96,7 +98,8 @@ def test_a_full_disk_that_any_trial_meets_ends_the_search_and_fails_no_setting(
 def test_what_ray_train_cannot_write_pauses_the_trial_too(run: TrialRun) -> None:
     end_workers(run, RuntimeError("OSError: [Errno 30] Read-only file system: '/shared/run'"))
     found = run.next()
-    assert found["state"] == "waiting" and "Read-only file system" in found["cause"] and found["hint"]
+    assert found["state"] == "waiting" and "Read-only file system" in found["cause"]
+    assert "--resume" in found["hint"] and "another place" not in found["hint"]
 
 
 def test_a_storage_out_of_reach_pauses_the_trial(run: TrialRun, monkeypatch: pytest.MonkeyPatch) -> None:
