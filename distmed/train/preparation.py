@@ -30,14 +30,8 @@ if TYPE_CHECKING:
     from distmed.prepare.manifest import Manifest
 
 
-def check_inputs(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
-    """What can be told without a cluster and without reading more than the first case of each source."""
-    from distmed.model.builtin import TINY_LLAMA
-    from distmed.stream.store import check_data
-    from distmed.train.resume import refuse_leftovers
-    from distmed.train.tracking import wandb_mode
-
-    wandb_mode(recipe.tracking.wandb)
+def check_settings(recipe: Recipe, run_dir: RunDir) -> None:
+    """What can be told without a look at model, data or storage: the task, the metric, the DeepSpeed file."""
     _check_task(recipe)
     _check_metric(recipe)
     resolve_config(
@@ -47,6 +41,17 @@ def check_inputs(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
         hidden_size=1,  # sizes buckets only, and may not be known yet
         nvme_path=run_dir.path / "nvme",
     )
+
+
+def check_inputs(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:
+    """What can be told without a cluster and without reading more than the first case of each source."""
+    from distmed.model.builtin import TINY_LLAMA
+    from distmed.stream.store import check_data
+    from distmed.train.resume import refuse_leftovers
+    from distmed.train.tracking import wandb_mode
+
+    wandb_mode(recipe.tracking.wandb)
+    check_settings(recipe, run_dir)
     _check_storage(recipe, run_dir)
     if not resume:
         refuse_leftovers(checkpoint_root(recipe, run_dir))

@@ -17,7 +17,8 @@ from distmed.tuning import Tune
 from distmed.values import MISSING, differences
 
 CHANGEABLE_AT_RESUME = ("trials", "time_s", "accelerator_hours", "concurrency", "retries")
-NEEDS_THE_MODEL = ("model", "data", "deepspeed", "train.precision")
+# Only these are worth a look at the folder of the model and the first case of each source.
+OF_MODEL_OR_DATA = ("model", "data", "train.micro_batch", "train.mlp_tiles")
 
 
 def metric_of(recipe: Recipe, tune: Tune) -> str:
@@ -42,7 +43,7 @@ def mode_of(metric: str, tune: Tune) -> str:
 def check_search(space: Space, tune: Tune, run_dir: RunDir) -> None:
     """Hold the recipe, and every end of every knob, against model, data and DeepSpeed."""
     from distmed.stream.store import check_data
-    from distmed.train.preparation import check_inputs
+    from distmed.train.preparation import check_inputs, check_settings
 
     if tune.search == "grid":
         space.grid()
@@ -54,19 +55,20 @@ def check_search(space: Space, tune: Tune, run_dir: RunDir) -> None:
             raise UserError("tune.scheduler: pbt has no settings to repeat over seeds", "leave tune.seeds out")
     metric = metric_of(space.recipe, tune)
 
-    def look(recipe: Recipe) -> None:
-        checkpoint = recipe.checkpoint.model_copy(update={"best": metric})
-        check_inputs(recipe.model_copy(update={"checkpoint": checkpoint}), run_dir, resume=True)
+    def judged(recipe: Recipe) -> Recipe:
+        return recipe.model_copy(update={"checkpoint": recipe.checkpoint.model_copy(update={"best": metric})})
 
-    look(space.recipe)
+    check_inputs(judged(space.recipe), run_dir, resume=True)
     for source in space.recipe.data.test:
         check_data(source, space.recipe.task, run_dir.data)
     for key, value, recipe in space.candidates():
-        if key.split(".")[0] in NEEDS_THE_MODEL or key in NEEDS_THE_MODEL:
-            try:
-                look(recipe)
-            except UserError as error:
-                raise UserError(f"tune.space.{key}: {value!r} does not fit: {error.message}", error.hint) from error
+        try:
+            if key.startswith(OF_MODEL_OR_DATA):
+                check_inputs(judged(recipe), run_dir, resume=True)
+            else:
+                check_settings(judged(recipe), run_dir)
+        except UserError as error:
+            raise UserError(f"tune.space.{key}: {value!r} does not fit: {error.message}", error.hint) from error
 
 
 def check_resume(recipe: Recipe, run_dir: RunDir, *, resume: bool) -> None:

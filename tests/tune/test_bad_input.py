@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -56,6 +57,41 @@ def test_a_mistake_in_the_block_is_named_before_a_cluster_is_asked_for(
     refusal = early.refuse(changed(SMALL, **changes))
     assert message in refusal.message
     assert hint in refusal.hint
+
+
+@pytest.mark.parametrize(
+    "knob",
+    [
+        {"train.loss": {"choice": ["cross_entropy", "focal"]}},
+        {"optimizer.head_lr": {"loguniform": [1e-5, 1e-2]}},
+        {"data.class_weights": {"choice": ["none", "balanced"]}},
+    ],
+    ids=lambda knob: next(iter(knob)),
+)
+def test_a_knob_that_the_task_has_no_use_for_is_refused(early: TuneDoor, knob: dict[str, Any]) -> None:
+    refusal = early.refuse(changed(SMALL, task="generate", tune__space=knob))
+    assert f"tune.space.{next(iter(knob))}: " in refusal.message
+    assert "a run that generates would do nothing with it" in refusal.message
+
+
+def test_a_knob_that_the_model_has_no_use_for_is_refused(early: TuneDoor) -> None:
+    from transformers import AutoTokenizer, BertConfig
+
+    folder = early.folder / "encoder"
+    BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]))
+    assert AutoTokenizer.from_pretrained(folder).pad_token == "[PAD]"
+    knob = {"train.mlp_tiles": {"choice": [1, 4]}}
+    refusal = early.refuse(changed(SMALL, model={"path": str(folder), "init": "random"}, tune__space=knob))
+    assert (
+        "tune.space.train.mlp_tiles: 4 does not fit: train.mlp_tiles was tested with decoders only" in refusal.message
+    )
+
+
+def test_a_knob_that_the_deepspeed_file_decides_is_refused(early: TuneDoor) -> None:
+    (early.folder / "own.json").write_text(json.dumps({"optimizer": {"type": "AdamW", "params": {"lr": 3e-4}}}))
+    refusal = early.refuse(changed(SMALL, deepspeed="own.json"))
+    assert "tune.space.optimizer.lr: 1e-05 does not fit: the DeepSpeed file says optimizer.params.lr" in refusal.message
 
 
 def test_a_resume_of_nothing_is_named(early: TuneDoor) -> None:
