@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -34,10 +32,10 @@ class TellsController(ControllerCallback):
 class Training(Background):
     """`workers.fit`, from now on. `error`: None where workers came to their end."""
 
-    def __init__(self, job: Job, logbook: Any, environment: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(self, job: Job, logbook: Any, trials_per_host: int | None = None) -> None:
         self._logbook = logbook
         ray.get(logbook.controller_is.remote(None))  # that of the training before
-        super().__init__("trainer", lambda: workers.fit(job, logbook, [TellsController(logbook)], environment))
+        super().__init__("trainer", lambda: workers.fit(job, logbook, [TellsController(logbook)], trials_per_host))
 
     def end(self) -> None:
         """End the workers, if there are any, and give their places back; nothing is saved.

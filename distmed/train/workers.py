@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import CheckpointManager
 
@@ -34,11 +35,18 @@ RAY_TRAIN = {
 class Trainer(TorchTrainer):
     """Ray's without its data sets, since cases come from our own stream: one process less at each start of the workers, and no
     pass over all of them to hand out the settings of Ray Data.
+
+    Nor has a run by itself a process that watches the controller, to give back its places should it die: they go with the
+    driver, which then ends, too. In a search they would stay.
     """
+
+    def __init__(self, *arguments: Any, in_search: bool, **options: Any) -> None:
+        self._spared = (DatasetsCallback,) if in_search else (DatasetsCallback, PlacementGroupCleanerCallback)
+        super().__init__(*arguments, **options)
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]
-        return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
+        return [callback for callback in callbacks if not isinstance(callback, self._spared)]
 
 
 class RemembersNothing(ControllerCallback):
@@ -50,10 +58,11 @@ class RemembersNothing(ControllerCallback):
         CheckpointManager._write_state_to_storage = lambda self: None  # type: ignore[method-assign]
 
 
-def fit(job: Job, logbook: Any, callbacks: Sequence[Any], environment: Mapping[str, str]) -> Result:
+def fit(job: Job, logbook: Any, callbacks: Sequence[Any], trials_per_host: int | None) -> Result:
     """Run `worker.py` on every worker until it ends; raises Ray's TrainingFailedError when restarts are used up.
 
-    `callbacks` are told by Ray Train's controller what it does; `environment` is that of the workers, too.
+    `callbacks` are told by Ray Train's controller what it does. `trials_per_host`: how many trials of a search share a host, if
+    this is one.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
@@ -70,6 +79,7 @@ def fit(job: Job, logbook: Any, callbacks: Sequence[Any], environment: Mapping[s
     storage = Path(job.checkpoints) if "://" not in job.checkpoints else None
     trainer = Trainer(
         run_worker,
+        in_search=trials_per_host is not None,
         train_loop_config={"job": job, "logbook": logbook},
         # mypy sees the classes of Ray Train v1; v2, which is what runs, has these fields.
         scaling_config=ScalingConfig(  # type: ignore[call-arg]
@@ -89,7 +99,7 @@ def fit(job: Job, logbook: Any, callbacks: Sequence[Any], environment: Mapping[s
                 max_failures=cluster.max_failures,
                 max_preemption_failures=cluster.max_preemptions,
             ),
-            worker_runtime_env={"env_vars": {**_environment(job.run, gpu=gpu), **environment}},
+            worker_runtime_env={"env_vars": _environment(job.run, trials_per_host or 1, gpu=gpu)},
             callbacks=[Failures(logbook), RemembersNothing(), *callbacks],  # type: ignore[list-item]
         ),
     )
@@ -109,8 +119,12 @@ def _resources(gpu: bool) -> dict[str, float]:
     return {"GPU": 1, "CPU": 1} if gpu else {"CPU": 1}
 
 
-def _environment(run: RunDir, *, gpu: bool) -> dict[str, Any]:
-    variables = {"TOKENIZERS_PARALLELISM": "false", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+def _environment(run: RunDir, trials_per_host: int, *, gpu: bool) -> dict[str, Any]:
+    variables = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "DISTMED_TRIALS_AT_ONCE": str(trials_per_host),
+    }
     if gpu:
         run.nccl.mkdir(exist_ok=True)
         # NCCL's flight recorder: what each rank was waiting for goes to a file when a collective times out.
