@@ -47,6 +47,8 @@ class Failures(UserCallback):
         ray.get(self.logbook.workers_failed.remote(errors, died, [*gone, *lost]))
         if gone:
             wait_until_known(gone)
+        # Also where Ray knew of it before the workers' end was heard.
+        show_hosts_to_policy()
 
 
 def unreachable() -> set[str]:
@@ -64,13 +66,12 @@ def unreachable() -> set[str]:
 
 
 def wait_until_known(gone: set[str]) -> None:
-    """Until Ray, and its elastic policy, no longer count on these hosts, or until one is back; BELIEVED_S at most."""
+    """Until Ray no longer counts on these hosts, or until one is back; BELIEVED_S at most."""
     deadline = time.monotonic() + BELIEVED_S
     while time.monotonic() < deadline and any(node["Alive"] for node in ray.nodes() if node["NodeID"] in gone):
         if not gone & unreachable():
             return
         time.sleep(0.2)
-    show_hosts_to_policy()
 
 
 def show_hosts_to_policy() -> None:

@@ -72,6 +72,18 @@ def test_a_host_where_nobody_listens_is_lost_and_ray_is_waited_for(
     assert ray.recomputed == [False], "the elastic policy looks again once the host is known to be dead, not before"
 
 
+def test_a_host_that_ray_knows_to_be_lost_is_shown_to_the_elastic_policy(
+    monkeypatch: pytest.MonkeyPatch, listening: int
+) -> None:
+    """Its health checks had failed before the end of the workers was heard; workers would be started there in vain."""
+    told: list[Any] = []
+    ray = FakeRay([host("a", listening), {**host("b", closed_port()), "Alive": False}])
+    monkeypatch.setattr(failures, "ray", ray)
+    Failures(logbook(told)).after_exception(None, {1: PollError(ActorDiedError())})
+    assert told[0][1:] == ([1], ["b"])
+    assert ray.recomputed == [False]
+
+
 def test_a_host_that_comes_back_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures, "ray", FakeRay([host("b", closed_port())]))
     answers = iter([{"b"}, set()])
