@@ -1,4 +1,4 @@
-"""The table of devices: what a name means."""
+"""The table of devices: what a name means, and that the meter of a run means the same."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from distmed.errors import UserError
 from distmed.plan.devices import DEVICES, GIB, cpu_host, parse_machine
+from distmed.train.hardware import gpu_peak_flops
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,23 @@ def test_an_unknown_device_is_told_with_the_nearest(text: str, near: str) -> Non
 def test_what_names_no_device_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--gpus"):
         parse_machine(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "driver_name"),
+    [
+        ("A100-80", "NVIDIA A100-SXM4-80GB"),
+        ("H100-80", "NVIDIA H100 80GB HBM3"),
+        ("H200-141", "NVIDIA H200"),
+        ("B200-180", "NVIDIA B200"),
+        ("MI300X-192", "AMD Instinct MI300X"),
+        ("L40S-48", "NVIDIA L40S"),
+        ("RTX4090-24", "NVIDIA GeForce RTX 4090"),
+    ],
+)
+def test_peaks_are_those_that_a_run_is_measured_by(name: str, driver_name: str) -> None:
+    assert DEVICES[name].bf16_flops == gpu_peak_flops(driver_name, bf16=True)
+    assert DEVICES[name].fp32_flops == gpu_peak_flops(driver_name, bf16=False)
 
 
 def test_every_device_names_its_source() -> None:
