@@ -54,6 +54,8 @@ class Chatter:
 
     def hang_up(self) -> None:
         """The terminal is closed: what would be written to it goes nowhere, since to write there is an error."""
+        if self.terminal.closed:
+            return
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for target in (self.terminal.fileno(), *((1, 2) if self.show else self._saved)):
             os.dup2(nowhere, target)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from distmed.chatter import screen
+import pytest
+
+from distmed.chatter import Chatter, screen
 
 
 def test_a_terminal_that_is_closed_takes_what_is_written_without_an_error() -> None:
@@ -25,3 +27,11 @@ def test_a_file_gets_each_line_at_once(tmp_path: Path) -> None:
     said.write("äther\n")
     assert (tmp_path / "said").read_text(encoding="utf-8") == "äther\n"
     said.close()
+
+
+@pytest.mark.parametrize("show", [False, True])
+def test_a_hang_up_after_the_end_is_no_error(tmp_path: Path, show: bool) -> None:
+    """Signals are heeded for a moment longer."""
+    with Chatter(tmp_path / "log.txt", show=show) as chatter:
+        pass
+    chatter.hang_up()
