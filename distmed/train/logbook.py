@@ -23,6 +23,7 @@ from distmed.evaluate.plots import Plot
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
 from distmed.train.lost import refuse_lost, remember_saved
+from distmed.train.repeated import Repeated
 from distmed.train.stall import Place
 from distmed.train.tracking import Tracker
 
@@ -52,6 +53,7 @@ class Logbook:
         self.places: dict[int, Place] = {}
         self.troubled = -1
         self.written: Counter[int] = Counter()
+        self.repeated = Repeated()
         self._controller: Any = None
 
     def controller_is(self, controller: Any) -> None:
@@ -110,6 +112,7 @@ class Logbook:
         elif step:
             self._tell("note", text=f"resumed after step {step}")
         self._tell("attempt", world=world)
+        self.repeated.goes_on_after(step)
         self.last_step, self.world = step, world
         self.places = {rank: place for rank, place in self.places.items() if rank < world}
         self.causes, self.told_failure = [], False
@@ -123,6 +126,8 @@ class Logbook:
         if shown:
             self._track(self.tracker.log, step, metrics | evaluation)
         self._tell("step", step=step, metrics=metrics, shown=shown)
+        if text := self.repeated.log(step, metrics["train/loss"]):
+            self._tell("note", text=text)
         if evaluation:
             self._tell("evaluation", step=step, metrics=evaluation)
 

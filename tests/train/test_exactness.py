@@ -92,6 +92,7 @@ def test_a_killed_worker_changes_no_digit(straight: Run, start: Callable[..., An
     assert run.summary["restarts"] == 1
     assert run.summary["eval"] == straight.summary["eval"]
     assert "restart 1" in output
+    assert "repeated steps gave the same losses" in output
 
 
 @pytest.mark.parametrize("workers", [1, 3])

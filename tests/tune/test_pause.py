@@ -15,6 +15,7 @@ import pytest
 from distmed.checkpoint.storage import Storage, disk_full
 from distmed.errors import FAILED
 from distmed.train.logbook import Logbook
+from distmed.train.repeated import Repeated
 from distmed.train.stall import Place
 from distmed.tune import command
 from distmed.tune import trial as trials
@@ -51,6 +52,7 @@ def run(search: Search, monkeypatch: pytest.MonkeyPatch) -> TrialRun:
     book.events, book.causes, book.places = [], [], {}
     book.stop = book.leave = book.told_failure = False
     book.last_step = 0
+    book.repeated = Repeated()
     book.tracker = SimpleNamespace(notes=[], log=lambda step, metrics: None, finish=lambda summary: None)
 
     class Here:
@@ -133,7 +135,7 @@ def test_one_that_has_workers_is_left_to_save(run: TrialRun) -> None:
     book = run.book  # type: ignore[attr-defined]
     book.worker_starts(Place(0, "a host", "its id", 1, 0.0, 2))
     book.ask_to_stop()
-    book.log(20, {}, {"diag/macro_f1": 0.5}, True)
+    book.log(20, {"train/loss": 1.0}, {"diag/macro_f1": 0.5}, True)
     assert run.next()["step"] == 20
     book.done(result(stopped=True))
     end_workers(run)

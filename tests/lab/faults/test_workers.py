@@ -26,8 +26,10 @@ def worker_on(lab: Lab, host: int) -> int:
 
 
 def finish(run: LabRun, seconds: float = PATIENCE_S) -> str:
+    """To its end; what it said is shown where the test fails later."""
     status, output = run.end(seconds)
     assert status == 0, output
+    print(output)
     return output
 
 

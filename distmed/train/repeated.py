@@ -1,0 +1,46 @@
+"""Steps that a restart repeats: each loss is held against what the same step gave before.
+
+Losses flow in as they are logged; once all that was lost is made up for, one line about the difference flows out. A checkpoint
+that came back wrong, or arithmetic that differs between hosts, would otherwise show in no curve.
+"""
+
+from __future__ import annotations
+
+# More than lie between two checkpoints of any run, and little memory.
+KEPT = 10_000
+# What another cut of a batch makes of a loss by rounding alone (docs/exactness.md).
+ROUNDING = 1e-3
+
+
+class Repeated:
+    """Losses by step: those logged, and those `before` a restart whose steps are still to be repeated."""
+
+    def __init__(self) -> None:
+        self.logged: dict[int, float] = {}
+        self.before: dict[int, float] = {}
+        self._seen: list[float] = []
+
+    def goes_on_after(self, step: int) -> None:
+        """Training starts again: what came after `step` will be repeated, also what an earlier restart did not get to."""
+        lost = {each: loss for each, loss in (self.before | self.logged).items() if each > step}
+        self.logged = {each: loss for each, loss in self.logged.items() if each <= step}
+        self.before, self._seen = lost, []
+
+    def log(self, step: int, loss: float) -> str | None:
+        """Keep the loss of a step; what to tell when it is the last one that was repeated."""
+        self.logged[step] = loss
+        if len(self.logged) > KEPT:
+            del self.logged[next(iter(self.logged))]
+        if step not in self.before:
+            return None
+        before = self.before.pop(step)
+        self._seen.append(abs(loss - before) / max(abs(before), 1e-12))
+        return None if self.before else self._told()
+
+    def _told(self) -> str:
+        count, worst = len(self._seen), max(self._seen)
+        steps = "the repeated step" if count == 1 else f"the {count} repeated steps"
+        if not worst:
+            return f"{steps} gave the same loss{'' if count == 1 else 'es'}"
+        beyond = ", more than rounding does" if worst > ROUNDING else ""
+        return f"{steps} gave another loss, by a share of {worst:.1e} at most{beyond}"
