@@ -12,7 +12,7 @@ import pytest
 
 from distmed.tune.record import Record
 from tests.tune.conftest import GRID, LR, Searched, TuneDoor, changed
-from tests.tune.watching import events, finished, gone, processes, table, wait_for
+from tests.tune.watching import events, finished, gone, processes, table, wait_for, wait_to_say
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_address")]
 
@@ -20,26 +20,34 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_address")]
 def test_a_search_that_loses_one_process_after_the_other_finds_what_the_undisturbed_one_finds(
     door: TuneDoor, searched: Searched
 ) -> None:
-    """To the last digit; and what has ended is not run again."""
+    """To the last digit; and what has ended is not run again. A worker that hangs is lost too, and its stacks are told."""
     run = door.folder / "runs" / "small"
-    process = door.start(GRID)
+    values = changed(GRID, cluster={"stall_timeout_s": 30})
+    process = door.start(values)
     wait_for(run, process, 0, "evaluation")
     kill("RayTrainWorker")
     wait_for(run, process, 0, "evaluation", len(events(run)))
     kill("Trainable")
 
     wait_for(run, process, 1, "evaluation")
+    (stuck,) = processes("RayTrainWorker")
+    stuck.suspend()
+    wait_to_say(run, process, "trial 1: no step for 30 s: the stacks of all workers go to the log")
+    wait_for(run, process, 1, "evaluation", len(events(run)))
+    log = (run / "log.txt").read_text()
+    assert "stacks of rank 0" in log and "train_step" in log
+
     process.kill()
     process.wait()
     gone()
     before = len(events(run))
-    finished(door.start(GRID, "--resume"))
+    finished(door.start(values, "--resume"))
 
     assert {event["trial"] for event in events(run)[before:] if event["event"] != "beat"} == {1, 2}
     trials, undisturbed = table(run), table(searched.run)
     told = ("trial", "state", "cause", "metric", "steps", LR)
     assert [[row[key] for key in told] for row in trials] == [[row[key] for key in told] for row in undisturbed]
-    # Ray Train brings a worker back by itself.
+    # Ray Train brings a worker back by itself, one that hung too.
     assert [trial["retries"] for trial in trials] == ["1", "0", "0"]
     of_csv = pd.read_csv(run / "trials.csv", keep_default_na=False, float_precision="round_trip")
     assert list(of_csv["state"]) == list(pd.read_parquet(run / "trials.parquet")["state"])
@@ -61,21 +69,6 @@ def losses(metrics: str) -> list[tuple[int, float]]:
     found = [(line["step"], line["train/loss"]) for line in lines if "train/loss" in line]
     assert [step for step, _ in found] == list(range(1, 25))
     return found
-
-
-def test_a_worker_that_hangs_is_shown_and_replaced(door: TuneDoor) -> None:
-    run = door.folder / "runs" / "small"
-    values = changed(GRID, tune__space={LR: {"choice": [1e-3]}}, optimizer__lr=1e-3, cluster={"stall_timeout_s": 30})
-    process = door.start(values)
-    wait_for(run, process, 0, "evaluation")
-    (stuck,) = processes("RayTrainWorker")
-    stuck.suspend()
-    finished(process)
-    log = (run / "log.txt").read_text()
-    assert "trial 0: no step for 30 s: the stacks of all workers go to the log" in log
-    assert "stacks of rank 0" in log and "train_step" in log
-    assert [(row["state"], row["retries"]) for row in table(run)] == [("done", "0")]
-    losses((run / "trials/00000/metrics.jsonl").read_text())
 
 
 @pytest.fixture

@@ -48,6 +48,14 @@ def wait_for(run: Path, process: subprocess.Popen[str], trial: int, what: str, a
     raise AssertionError(f"no {what}: {process.communicate(timeout=10)[0] if process.poll() is not None else ''}")
 
 
+def wait_to_say(run: Path, process: subprocess.Popen[str], text: str) -> None:
+    """Until the log of the search has this."""
+    deadline = time.monotonic() + LIMIT_S
+    while text not in (run / "log.txt").read_text():
+        assert time.monotonic() < deadline and process.poll() is None, f"never said: {text}"
+        time.sleep(0.1)
+
+
 def processes(*names: str) -> list[psutil.Process]:
     """Those of the tests' Ray whose title has one of `names`."""
     found = []
