@@ -112,7 +112,7 @@ class Logbook:
         elif step:
             self._tell("note", text=f"resumed after step {step}")
         self._tell("attempt", world=world)
-        self.repeated.goes_on_after(step)
+        self.repeated.restart()
         self.last_step, self.world = step, world
         self.places = {rank: place for rank, place in self.places.items() if rank < world}
         self.causes, self.told_failure = [], False

@@ -13,29 +13,27 @@ ROUNDING = 1e-3
 
 
 class Repeated:
-    """Losses by step: those logged, and those `before` a restart whose steps are still to be repeated."""
+    """The newest loss of each step, in order. `until`: the last step that a restart has to repeat."""
 
     def __init__(self) -> None:
         self.logged: dict[int, float] = {}
-        self.before: dict[int, float] = {}
+        self.until = 0
         self._seen: list[float] = []
 
-    def goes_on_after(self, step: int) -> None:
-        """Training starts again: what came after `step` will be repeated, also what an earlier restart did not get to."""
-        lost = {each: loss for each, loss in (self.before | self.logged).items() if each > step}
-        self.logged = {each: loss for each, loss in self.logged.items() if each <= step}
-        self.before, self._seen = lost, []
+    def restart(self) -> None:
+        """What was logged and comes again is repeated from here on, also what an earlier restart did not get to."""
+        self.until, self._seen = max(self.logged, default=0), []
 
     def log(self, step: int, loss: float) -> str | None:
         """Keep the loss of a step; what to tell when it is the last one that was repeated."""
+        before = self.logged.get(step)
         self.logged[step] = loss
         if len(self.logged) > KEPT:
             del self.logged[next(iter(self.logged))]
-        if step not in self.before:
+        if before is None:
             return None
-        before = self.before.pop(step)
         self._seen.append(abs(loss - before) / max(abs(before), 1e-12))
-        return None if self.before else self._told()
+        return self._told() if step == self.until else None
 
     def _told(self) -> str:
         count, worst = len(self._seen), max(self._seen)

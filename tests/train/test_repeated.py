@@ -18,7 +18,7 @@ def told(repeated: Repeated, steps: dict[int, float]) -> list[str]:
 
 def test_the_same_losses_are_told_once_all_are_there() -> None:
     repeated = run({1: 3.0, 2: 2.5, 3: 2.0})
-    repeated.goes_on_after(1)
+    repeated.restart()
     assert repeated.log(2, 2.5) is None
     assert repeated.log(3, 2.0) == "the 2 repeated steps gave the same losses"
     assert repeated.log(4, 1.5) is None
@@ -26,24 +26,24 @@ def test_the_same_losses_are_told_once_all_are_there() -> None:
 
 def test_a_difference_is_told_and_one_beyond_rounding_as_such() -> None:
     repeated = run({1: 3.0, 2: 2.0})
-    repeated.goes_on_after(1)
+    repeated.restart()
     assert told(repeated, {2: 2.0002}) == ["the repeated step gave another loss, by a share of 1.0e-04 at most"]
-    repeated.goes_on_after(0)
+    repeated.restart()
     (text,) = told(repeated, {1: 3.0, 2: 2.1})
     assert text.startswith("the 2 repeated steps gave another loss") and text.endswith("more than rounding does")
 
 
 def test_what_a_restart_did_not_get_to_is_held_against_what_was_first() -> None:
     repeated = run({1: 3.0, 2: 2.5, 3: 2.0})
-    repeated.goes_on_after(0)
+    repeated.restart()
     assert repeated.log(1, 3.0) is None
-    repeated.goes_on_after(0)
+    repeated.restart()
     assert told(repeated, {1: 3.0, 2: 2.5, 3: 1.0})[0].startswith("the 3 repeated steps gave another loss")
 
 
 def test_a_restart_that_repeats_nothing_tells_nothing() -> None:
     repeated = run({1: 3.0})
-    repeated.goes_on_after(1)
+    repeated.restart()
     assert told(repeated, {2: 2.0, 3: 1.0}) == []
 
 
