@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from tests.lab.hosts import wait_until
+
 LIMIT_S = 400
 GONE_S = 30
 OF_A_SEARCH = ("RayTrainWorker", "TrainController", "TrialLogbook", "Trainable")
@@ -50,10 +52,12 @@ def wait_for(run: Path, process: subprocess.Popen[str], trial: int, what: str, a
 
 def wait_to_say(run: Path, process: subprocess.Popen[str], text: str) -> None:
     """Until the log of the search has this."""
-    deadline = time.monotonic() + LIMIT_S
-    while text not in (run / "log.txt").read_text():
-        assert time.monotonic() < deadline and process.poll() is None, f"never said: {text}"
-        time.sleep(0.1)
+
+    def heard() -> bool:
+        assert process.poll() is None, f"ended without {text!r}"
+        return text in (run / "log.txt").read_text()
+
+    wait_until(f"the search to say {text!r}", LIMIT_S, heard)
 
 
 def processes(*names: str) -> list[psutil.Process]:

@@ -23,6 +23,16 @@ def close(run: LabRun, straight: dict[int, float]) -> None:
         assert loss == pytest.approx(straight[step], rel=1e-3), step
 
 
+def stop(run: LabRun) -> str:
+    """Ended by a signal, each step once; what it said."""
+    run.process.terminate()
+    status, output = run.end()
+    assert status == 130, output
+    steps = list(run.losses)
+    assert steps == list(range(1, len(steps) + 1))
+    return output
+
+
 def test_an_elastic_run_shrinks_when_a_host_is_lost_and_grows_when_one_comes(
     lab: Lab, cluster: RayCluster, straight: dict[int, float], tmp_path: Path
 ) -> None:
@@ -33,15 +43,11 @@ def test_an_elastic_run_shrinks_when_a_host_is_lost_and_grows_when_one_comes(
     cluster.join(lab[2], 1)
     run.wait_to_say("on 2 workers instead of 1; no step repeated")
     run.wait_for_step(max(run.losses) + 3)
-    run.process.terminate()
-    status, output = run.end()
-    assert status == 130, output
+    output = stop(run)
     assert "host 10.77.0.13 was lost" in output
     assert "on 1 workers instead of 2" in output
     assert "startup timed out" not in (run.path / "log.txt").read_text(), "waited for the lost host's workers"
-    steps = list(run.losses)
-    assert steps == list(range(1, len(steps) + 1))
-    for step in steps[: len(straight)]:
+    for step in list(run.losses)[: len(straight)]:
         assert run.losses[step] == pytest.approx(straight[step], rel=1e-3), step
 
 
@@ -88,13 +94,8 @@ def test_a_host_that_is_taken_away_with_notice_costs_no_step(
         run.wait_to_say(f"{host.address} is to be taken away")
         run.wait_to_say("no step repeated")
         cluster.lose(host)
-    run.process.terminate()
-    status, output = run.end()
-    assert status == 130, output
-    assert "restart" not in output
-    steps = list(run.losses)
-    assert steps == list(range(1, len(steps) + 1))
-    for step in steps[: len(straight)]:
+    assert "restart" not in stop(run)
+    for step in list(run.losses)[: len(straight)]:
         assert run.losses[step] == straight[step], step
 
 
