@@ -14,9 +14,8 @@ smoke: $(VENV)/.installed
 	rm -rf runs/smoke
 	$(BIN)/distmed train --num-workers 1
 
-# The tests of a file share their runs.
 test: $(VENV)/.installed
-	$(BIN)/pytest -n 2 --dist loadfile -m "not lab"
+	$(BIN)/pytest -m "not lab"
 
 # Several hosts on this machine, a real Slurm, and the table of faults; LAB=short leaves out the long rows, as CI does.
 LAB ?= full
