@@ -5,6 +5,7 @@ Plain values flow in, a checked `Recipe` flows out. How one is read from a file,
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -15,6 +16,7 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -194,6 +196,12 @@ class Checkpoint(Section):
         600,
         description="How long a checkpoint that cannot be written, or read at a start, is tried again before the run stops.",
     )
+
+    @field_validator("storage_path")
+    @classmethod
+    def _absolute(cls, path: str | None) -> str | None:
+        """Workers are in other folders than the driver, and all must mean the one that the user is in."""
+        return path if path is None or "://" in path else str(Path(path).expanduser().resolve())
 
 
 class Tracking(Section):

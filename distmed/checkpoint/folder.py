@@ -130,7 +130,7 @@ def checkpoint_root(recipe: Recipe, run: RunDir) -> str:
         return str(run.checkpoints)
     if "://" in storage:
         return f"{storage.rstrip('/')}/{recipe.name}"
-    return str(Path(storage).expanduser().resolve() / recipe.name)
+    return str(Path(storage) / recipe.name)
 
 
 def newest_complete(root: str | Path, filesystem: Any = None) -> tuple[str | None, list[str]]:

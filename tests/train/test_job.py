@@ -30,7 +30,10 @@ def test_checkpoints_lie_at_an_absolute_place(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = load_recipe(shipped.folder("recipes") / "smoke.yaml", [f"checkpoint.storage_path={storage}"])
-    assert checkpoint_root(recipe, RunDir("runs/smoke")) == root.format(here=tmp_path, home=Path.home())
+    run = RunDir("runs/smoke")
+    # As a worker is, elsewhere than the driver.
+    monkeypatch.chdir("/")
+    assert checkpoint_root(recipe, run) == root.format(here=tmp_path, home=Path.home())
 
 
 def test_what_is_told_when_a_run_begins_and_when_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
