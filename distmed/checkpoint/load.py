@@ -24,14 +24,12 @@ from distmed.checkpoint.frozen import Frozen, frozen_hashes, frozen_parameters, 
 from distmed.checkpoint.marker import CorruptCheckpointError, UnreadableCheckpointError
 from distmed.checkpoint.read import FROZEN, MASTER, Checkpoint, Wanted
 from distmed.checkpoint.slices import Block, View, full_shape, view
-from distmed.checkpoint.storage import Storage, StorageError
+from distmed.checkpoint.storage import Storage, StorageError, pause_s
 from distmed.checkpoint.tensors import dtype_name, dtype_of
 from distmed.errors import UserError, one_of
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
-
-RETRY_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def _patiently(work: Callable[[], Any], what: str, retry_s: float, tell: Callabl
             if tell and not said and dist.get_rank() == 0:
                 tell(f"{what} cannot be read ({error}): tried again for {retry_s:g} s")
             said = True
-            time.sleep(min(RETRY_EVERY_S, retry_s / 4))
+            time.sleep(pause_s(retry_s))
 
 
 def _candidates(where: Storage) -> tuple[list[str], list[str]]:

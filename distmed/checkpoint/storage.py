@@ -23,10 +23,16 @@ from distmed.errors import UserError
 
 PARTIAL = ".partial"
 READ_BYTES = 8 << 20
+RETRY_EVERY_S = 5.0
 
 
 class StorageError(UserError):
     """Of the place where things are kept: full, read-only or out of reach, whatever is written there."""
+
+
+def pause_s(limit_s: float) -> float:
+    """Between two tries of a place that fails, where it is tried again for `limit_s`."""
+    return min(RETRY_EVERY_S, limit_s / 4)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from distmed.checkpoint import folder as folders
 from distmed.checkpoint.load import load_newest
 from distmed.checkpoint.publish import ASKED, how_asked
 from distmed.checkpoint.save import HostMemory, Snapshot, snapshot
-from distmed.checkpoint.storage import StorageError
+from distmed.checkpoint.storage import StorageError, pause_s
 from distmed.errors import UserError
 from distmed.model.lora import scale
 from distmed.train.job import Job
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 # Trying again would not help, and a person should know at once.
 HOPELESS = {errno.EROFS, errno.EACCES, errno.EPERM}
-RETRY_EVERY_S = 5.0
 LOOK_S = 0.2
 # A storage that answers with nothing at all has at least this long.
 LEAST_PATIENCE_S = 60.0
@@ -213,7 +212,7 @@ class Saver:
                     ) from error
                 text = f"the checkpoint of step {step} cannot be written ({what}): tried again for {limit_s:g} s"
                 self.logbook.storage_fails.remote(step, text)
-                time.sleep(min(RETRY_EVERY_S, limit_s / 4))
+                time.sleep(pause_s(limit_s))
 
     def finish(self) -> None:
         """Wait for the uploads of this worker, and raise what one of them met."""
