@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import termios
@@ -21,7 +23,22 @@ from tests.train.door import SMALL
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_whose_terminal_is_closed_saves_and_ends(tmp_path: Path) -> None:
+def takes_the_terminal() -> None:
+    """In the shell, before it begins. That the tests themselves may be run by nohup is none of its matter."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for each in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(each, signal.SIG_DFL)
+
+
+def end(session: int) -> None:
+    """Nothing that hangs may stay beside the tests after it."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == session:
+                process.kill()
+
+
+def test_a_run_whose_terminal_is_closed_saves_and_ends(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """A shell with job control leads the session, the run is its job in the foreground, Ray is the run's own."""
     keyboard, screen = os.openpty()
     words = [sys.executable, "-m", "distmed", "train", "--num-workers", "1", *SMALL, "train.max_steps=5000"]
@@ -34,8 +51,9 @@ def test_a_run_whose_terminal_is_closed_saves_and_ends(tmp_path: Path) -> None:
         stdout=screen,
         stderr=screen,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=takes_the_terminal,
     )
+    request.addfinalizer(lambda: end(shell.pid))
     os.close(screen)
     run = Run(tmp_path / "runs" / "small")
     run.wait_for_step(3, shell)  # type: ignore[arg-type]
