@@ -7,11 +7,11 @@ and itself, at the positions it would have alone, so its score is that of the an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 # B: rows, L: padded length, T: answer tokens, N: prompts, K: answers of a prompt.
 Tokens = Sequence[int]
@@ -98,12 +98,16 @@ def _tree(rows: list[_Row], pad_id: int) -> Tree:
 
 
 def score(
-    model: nn.Module, trees: list[Tree], shape: tuple[int, int], device: torch.device, passes: int | None = None
+    model: Callable[..., Tensor],
+    trees: list[Tree],
+    shape: tuple[int, int],
+    device: torch.device,
+    passes: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(log-likelihood [N, K], number of tokens [N, K]) of every answer: divide the two for a length-normalised score.
 
-    `model` is a Diagnoser or an engine around one. `passes`: the largest number of trees on any worker; a worker with
-    fewer repeats a pass and throws the result away.
+    `model` makes the passes of a Diagnoser or of an engine around one. `passes`: the largest number of trees on any worker; a
+    worker with fewer repeats a pass and throws the result away.
     """
     total_S = torch.zeros(shape[0] * shape[1], dtype=torch.float32, device=device)
     tokens_S = torch.zeros_like(total_S)

@@ -5,6 +5,7 @@ Micro-batches of eval cases flow in, probabilities over the labels flow out: the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +18,6 @@ from distmed.stream.encode import Encode
 from distmed.train.job import Job
 
 if TYPE_CHECKING:
-    from deepspeed import DeepSpeedEngine
     from transformers import PreTrainedTokenizerBase
 
     from distmed.stream.batch import MicroBatch
@@ -33,15 +33,16 @@ class Answers:
         self.pad_id = tokenizer.pad_token_id or 0
         self.max_length = max(job.recipe.data.seq_len, 512)
 
-    def probabilities(self, engine: DeepSpeedEngine, prompts: list[list[int]]) -> Tensor:
-        """probabilities_NK over the labels, for this worker's prompts. A collective: all workers call it, also with none."""
+    def probabilities(self, scored: Callable[..., Tensor], prompts: list[list[int]], device: torch.device) -> Tensor:
+        """probabilities_NK over the labels, for this worker's prompts, by passes through `scored`. A collective: all workers
+        call it, also with none."""
         shape = (len(prompts), len(self.answers))
         trees = plant(
             prompts, [self.answers] * len(prompts), rows=self.rows, max_length=self.max_length, pad_id=self.pad_id
         )
-        passes = torch.tensor(len(trees), device=engine.device)
+        passes = torch.tensor(len(trees), device=device)
         dist.all_reduce(passes, op=dist.ReduceOp.MAX)
-        log_likelihood_NK, _ = score(engine, trees, shape, engine.device, passes=int(passes))
+        log_likelihood_NK, _ = score(scored, trees, shape, device, passes=int(passes))
         return torch.softmax(log_likelihood_NK, dim=-1)
 
 

@@ -6,6 +6,7 @@ Metrics are computed over all cases at once, never averaged over batches, so the
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import ray
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from distmed.errors import UserError, one_of
 from distmed.evaluate.figure import SMALLEST_CELL
@@ -48,6 +50,10 @@ class Scores:
     targets: float
 
 
+class AbandonedError(Exception):
+    """A stop was asked for while cases were scored: a signal gives too little time for the rest of them."""
+
+
 class Evaluator:
     """Scores the eval cases of a job. All ranks build one, and all call `run`."""
 
@@ -61,9 +67,15 @@ class Evaluator:
         self.labeled_M, self.subgroups = labeled_cases(job.eval_plan) if rank == 0 else (np.empty(0, np.int64), {})
         self.probe: dict[str, Any] = {}
 
-    def run(self, engine: DeepSpeedEngine, state: RunState, logbook: Any) -> bool:
-        """Score, log, and say whether this is the best evaluation so far (the same answer on every rank)."""
-        scores = self._gather(self._score(engine))
+    def run(self, engine: DeepSpeedEngine, state: RunState, logbook: Any, stop_asked: Callable[[], bool]) -> bool:
+        """Score, log, and say whether this is the best evaluation so far (the same answer on every rank).
+
+        Where `stop_asked` on any rank it is abandoned, and `state.evaluated` stays behind the step.
+        """
+        try:
+            scores = self._gather(self._score(engine, stop_asked))
+        except AbandonedError:
+            return False
         outcome: list[dict[str, float] | UserError] = [{}]
         if scores is not None:
             try:
@@ -84,9 +96,19 @@ class Evaluator:
         return improves
 
     @torch.no_grad()
-    def _score(self, engine: DeepSpeedEngine) -> Scores:
+    def _score(self, engine: DeepSpeedEngine, stop_asked: Callable[[], bool]) -> Scores:
         """This worker's share of the cases; those of stand-ins do not count."""
         engine.eval()
+
+        def scored(batch: Any, **options: Any) -> Tensor:
+            wish = torch.tensor(float(stop_asked()), device=engine.device)
+            # A pass is made by all workers or by none.
+            dist.all_reduce(wish)
+            if wish:
+                raise AbandonedError
+            outcome: Tensor = engine(batch, **options)
+            return outcome
+
         self.probe = {}
         numbers, labels = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)]
         probabilities = [torch.empty(0, len(self.job.labels))]
@@ -100,10 +122,10 @@ class Evaluator:
             for batch in step.micro_batches:
                 on_device = batch.to(engine.device)
                 if not probed:
-                    taken, probed = take(batch, lambda asked: engine(asked.to(engine.device))), True
+                    taken, probed = take(batch, lambda asked: scored(asked.to(engine.device))), True
                     self.probe = {} if batch.masked else taken
                 # Over a vocabulary the logits of all targets would not fit where training does: losses alone.
-                outcome = engine(on_device) if classifies else engine(on_device, label_smoothing=0.0)
+                outcome = scored(on_device) if classifies else scored(on_device, label_smoothing=0.0)
                 if batch.masked:
                     continue
                 loss += plain_loss_sum(outcome, on_device) if classifies else outcome.sum()
@@ -114,7 +136,7 @@ class Evaluator:
                 elif self.answers:
                     prompts += prompts_of(batch)
         if self.answers:
-            probabilities.append(self.answers.probabilities(engine, prompts).cpu())
+            probabilities.append(self.answers.probabilities(scored, prompts, engine.device).cpu())
         return Scores(
             torch.cat(numbers).numpy(),
             torch.cat(labels).numpy(),

@@ -120,12 +120,13 @@ def train(job: Job, logbook: Any) -> None:
     def evaluate() -> bool:
         assert evaluator is not None
         with meter.paused():
-            return evaluator.run(engine, state, logbook)
+            return evaluator.run(engine, state, logbook, stop_asked)
 
-    # A stop leaves out the evaluation of its step: a signal gives too little time for one.
+    # A stop leaves out the evaluation of its step, also one that has begun: a signal gives too little time for it.
     if due.evaluation() and not stop_at_once:
         evaluate()
-        if first:
+        stop_at_once = due.evaluation()
+        if first and not stop_at_once:
             logbook.log_late.remote(state.step, state.evaluation)
 
     stop, grows = due.end() or (stop_at_once and state.step > 0), False
@@ -145,10 +146,10 @@ def train(job: Job, logbook: Any) -> None:
             if first:
                 ray.get(logbook.fatal.remote("run", *not_finite(state.step, result)))
             return
-        stop = result.stop or due.end()
 
-        evaluated = due.evaluation() and not result.stop
-        improved = evaluate() if evaluated else False
+        improved = evaluate() if due.evaluation() and not result.stop else False
+        evaluated = state.evaluated == state.step
+        stop = result.stop or due.end() or due.evaluation()
 
         shown = evaluated or stop or state.step % recipe.train.log_every == 0
         memory = meter.memory(device) if shown else {}

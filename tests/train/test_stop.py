@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,30 @@ def test_an_evaluation_that_a_stop_left_out_is_made_by_the_resumed_run(
     shown = {line["step"]: line["eval/loss"] for line in run.lines if "eval/loss" in line}
     later = {step: value for step, value in shown.items() if step >= stopped}
     assert run.summary["best"]["value"] == min(later.values()) == shown[run.summary["best"]["step"]]
+
+
+@pytest.mark.slow
+def test_a_stop_during_an_evaluation_gives_it_up_and_saves_its_step(
+    start: Callable[..., subprocess.Popen[str]],
+) -> None:
+    long = [
+        *SMALL,
+        "train.eval_every=4",
+        "data.eval.0.limit=4000",
+        "data.unknown_labels=count",
+        "checkpoint.every=1000",
+    ]
+    process = start(*long, "--name", "during", env={"WANDB_MODE": "disabled"})
+    run = Run(Path(start.folder) / "runs" / "during")  # type: ignore[attr-defined]
+    run.wait_for_step(3, process)
+    # The fourth step takes part of a second, and the evaluation after it many.
+    time.sleep(2)
+    assert max(run.losses) == 3
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 130, output
+    assert list(run.losses) == [1, 2, 3, 4] and evaluated(run) == []
+    assert [name.startswith("step-00000004-") for name in run.checkpoints] == [True]
 
 
 def evaluated(run: Run) -> list[int]:
