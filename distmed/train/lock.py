@@ -1,8 +1,8 @@
 """The lock of a run directory: one driver at a time, on whatever host. A file names its owner; a lock left by a dead owner is
 recognized and taken over.
 
-On the owner's host a process tells whether it lives; elsewhere the file's age does, which the owner renews. Ages are
-measured by the file system's own clock, so that hosts whose clocks differ agree.
+On the owner's host, until that is started anew, a process tells whether it lives; elsewhere the file's age does, which the
+owner renews. Ages are measured by the file system's own clock, so that hosts whose clocks differ agree.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 from distmed.errors import UserError
+from distmed.processes import began
 
 RENEW_S = 10.0
 STALE_S = 60.0
@@ -58,8 +59,9 @@ class RunLock:
         process = psutil.Process()
         owner = {
             "host": socket.gethostname(),
+            "boot": _boot(),
             "pid": process.pid,
-            "began": process.create_time(),
+            "began": began(process.pid),
             "user": process.username(),
             "token": self._mine,
         }
@@ -120,13 +122,18 @@ def read_owner(path: Path) -> dict[str, Any]:
 
 def is_alive(owner: dict[str, Any], path: Path) -> bool:
     """Whether the owner of the lock at `path` still runs."""
-    if owner.get("host") != socket.gethostname():
+    if (owner.get("host"), owner.get("boot")) != (socket.gethostname(), _boot()):
         return _age_s(path) < STALE_S
     try:
         # Process ids come again, and hosts that share them (containers) may share a name.
-        return abs(psutil.Process(owner["pid"]).create_time() - owner["began"]) < 1
-    except psutil.Error:
+        return began(owner["pid"]) == owner["began"]
+    except OSError:
         return False
+
+
+def _boot() -> str:
+    """Of this host: what a process began by is counted from it."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _age_s(path: Path) -> float:

@@ -6,6 +6,7 @@ collective answers. Who follows the workers, by a `Group`, asks by small Ray tas
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import shutil
@@ -18,23 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
+from distmed.processes import began
 
 STACKS_SIGNAL = signal.SIGUSR2
 ANSWER_S = 20.0
-LIVES, GONE = "lives", "gone"
+LIVES, GONE, ENDED = "lives", "gone", "ended"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one worker runs: address and Ray's id of its host, its process and when that began (seconds since 1970), and the
-    open file that its stacks go to."""
+    """Where one worker runs: address and Ray's id of its host, its process and when that `began`, and the open file that its
+    stacks go to."""
 
     rank: int
     host: str
     node: str
     pid: int
-    began: float
+    began: int
     stacks: int
 
 
@@ -46,8 +47,8 @@ def place_of(rank: int) -> Place:
     stacks = os.memfd_create(f"distmed-stacks-{rank}")
     faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True)
     context = ray.get_runtime_context()
-    me = psutil.Process()
-    return Place(rank, ray.util.get_node_ip_address(), context.get_node_id(), me.pid, me.create_time(), stacks)
+    pid = os.getpid()
+    return Place(rank, ray.util.get_node_ip_address(), context.get_node_id(), pid, began(pid), stacks)
 
 
 def stacks_of(place: Place) -> str:
@@ -71,13 +72,10 @@ def stacks_of(place: Place) -> str:
 
 def end(place: Place) -> str:
     """Kill a worker of this host; Ray then starts the whole group again. Process ids come again: another is left alone."""
-    try:
-        process = psutil.Process(place.pid)
-        if process.create_time() == place.began:
-            process.kill()
-            return "ended"
-    except psutil.NoSuchProcess:
-        pass
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        if began(place.pid) == place.began:
+            os.kill(place.pid, signal.SIGKILL)
+            return ENDED
     return GONE
 
 
@@ -131,7 +129,9 @@ class Group:
             print(
                 f"--- stacks of rank {rank} on {place.host}, process {place.pid}\n{text}", file=sys.stderr, flush=True
             )
-        on_hosts(places, end)
+        for rank, answer in on_hosts(places, end).items():
+            if answer != ENDED:
+                self._say(f"rank {rank} on {self.places[rank].host} was not ended: {answer}")
         self._heard = time.monotonic()
 
 

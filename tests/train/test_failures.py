@@ -14,7 +14,7 @@ from distmed.train import failures, stall
 from distmed.train.failures import Failures
 from distmed.train.stall import Place
 
-PLACES = {0: Place(0, "10.0.0.1", "a", 11, 0.0, 3), 1: Place(1, "10.0.0.2", "b", 12, 0.0, 3)}
+PLACES = {0: Place(0, "10.0.0.1", "a", 11, 0, 3), 1: Place(1, "10.0.0.2", "b", 12, 0, 3)}
 
 
 class PollError(Exception):

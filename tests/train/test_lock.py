@@ -48,9 +48,18 @@ os._exit(1)
 def test_the_process_number_of_a_dead_owner_may_be_another_process_now(tmp_path: Path) -> None:
     import socket
 
-    left_by(tmp_path / "lock", host=socket.gethostname(), pid=os.getpid(), began=1.0)
+    owner = {"host": socket.gethostname(), "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip()}
+    left_by(tmp_path / "lock", **owner, pid=os.getpid(), began=1)
     with RunLock(tmp_path / "lock", "a") as lock:
         assert lock.note
+
+
+def test_a_clock_that_is_set_makes_no_owner_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil counts from when the host began by its clock."""
+    with RunLock(tmp_path / "lock", "a"):
+        monkeypatch.setattr("psutil.Process.create_time", lambda process: 0.0)
+        with pytest.raises(UserError, match="is being trained by"):
+            RunLock(tmp_path / "lock", "a").__enter__()
 
 
 def test_an_owner_on_another_host_lives_as_long_as_it_renews(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def logbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Logbook:
     return Logbook(load_recipe(shipped.folder("recipes") / "smoke.yaml"), tmp_path, 0, {})
 
 
-PLACES = {rank: Place(rank, f"10.0.0.{rank + 1}", "ab"[rank], 11 + rank, 0.0, 3) for rank in range(2)}
+PLACES = {rank: Place(rank, f"10.0.0.{rank + 1}", "ab"[rank], 11 + rank, 0, 3) for rank in range(2)}
 
 
 def workers(logbook: Logbook, world: int = 2) -> None:

@@ -12,7 +12,7 @@ from distmed.train import stall, watch
 from distmed.train.stall import Place
 from distmed.train.watch import Watch
 
-PLACES = [Place(0, "10.0.0.1", "a", 11, 0.0, 3), Place(1, "10.0.0.2", "b", 12, 0.0, 3)]
+PLACES = [Place(0, "10.0.0.1", "a", 11, 0, 3), Place(1, "10.0.0.2", "b", 12, 0, 3)]
 
 
 class World:

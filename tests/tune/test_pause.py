@@ -119,7 +119,7 @@ def test_a_storage_out_of_reach_pauses_the_trial(run: TrialRun, monkeypatch: pyt
 def test_a_trial_without_workers_ends_when_it_is_asked_to_stop(run: TrialRun, lost: bool) -> None:
     book = run.book  # type: ignore[attr-defined]
     if lost:
-        book.worker_starts(Place(0, "a host", "its id", 1, 0.0, 2))
+        book.worker_starts(Place(0, "a host", "its id", 1, 0, 2))
         book.workers_failed({}, [0], [])
     found: list[dict[str, Any]] = []
     waits = threading.Thread(target=lambda: found.append(run.next()), daemon=True)
@@ -133,7 +133,7 @@ def test_a_trial_without_workers_ends_when_it_is_asked_to_stop(run: TrialRun, lo
 
 def test_one_that_has_workers_is_left_to_save(run: TrialRun) -> None:
     book = run.book  # type: ignore[attr-defined]
-    book.worker_starts(Place(0, "a host", "its id", 1, 0.0, 2))
+    book.worker_starts(Place(0, "a host", "its id", 1, 0, 2))
     book.ask_to_stop()
     book.log(20, {"train/loss": 1.0}, {"diag/macro_f1": 0.5}, True)
     assert run.next()["step"] == 20
@@ -153,7 +153,7 @@ class Uploads:
         training.wait = self._wait
         self.book: Any = run.book  # type: ignore[attr-defined]
         for rank in (0, 1):
-            self.book.worker_starts(Place(rank, "a host", "its id", 1, 0.0, 2))
+            self.book.worker_starts(Place(rank, "a host", "its id", 1, 0, 2))
         self.book.steps_end()
         self.book.done(result(stopped=stopped))
 
