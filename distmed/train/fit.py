@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from distmed.train.job import Job
 
 Answer = TypeVar("Answer")
-ANSWER_S = 60.0
+# A process is started on each host first, and reads its libraries, maybe from a busy share.
+ANSWER_S = 300.0
 SAME = ("distmed", "torch", "deepspeed", "ray", "transformers", "peft", "safetensors")
 BLIND = "cannot read"
 
@@ -127,7 +128,7 @@ def _trouble(folder: Any, probe: str, written: bool) -> str:
     try:
         if (folder / probe).read() != probe.encode():
             return BLIND
-    except OSError:
+    except Exception:  # every store behind fsspec has errors of its own
         return BLIND
     if not written:
         return ""
