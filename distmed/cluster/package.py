@@ -6,7 +6,6 @@ runtime environment with DISTMED_RUNS and the settings of this shell that a run 
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 import sys
@@ -26,19 +25,18 @@ SECRET = re.compile(r"_KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
 
 
 def size_of(folder: Path, excludes: list[str]) -> Counter[str]:
-    """Bytes that would be shipped, by the first folder or file below `folder`. An excluded name is left out at any depth."""
+    """Bytes that would be shipped, by the first folder or file below `folder`: by Ray's own walk, which follows links and
+    heeds each .gitignore."""
+    from ray._private.runtime_env import packaging
+
     sizes: Counter[str] = Counter()
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not _excluded(Path(place, name).relative_to(folder), excludes)]
-        for name in files:
-            inside = Path(place, name).relative_to(folder)
-            if not _excluded(inside, excludes) and not (folder / inside).is_symlink():
-                sizes[inside.parts[0]] += (folder / inside).stat().st_size
+
+    def count(path: Path) -> None:
+        if path.is_file():
+            sizes[path.relative_to(folder).parts[0]] += path.stat().st_size
+
+    packaging._dir_travel(folder, [packaging._get_excludes(folder, excludes)], count, include_gitignore=True)
     return sizes
-
-
-def _excluded(path: Path, excludes: list[str]) -> bool:
-    return any(fnmatch.fnmatch(path.name, each) or fnmatch.fnmatch(str(path), each) for each in excludes)
 
 
 def check_size(sizes: Counter[str]) -> int:

@@ -119,6 +119,16 @@ def test_what_is_shipped_is_counted_without_what_is_excluded(tmp_path: Path) -> 
     assert size_of(tmp_path, excludes) == {"distmed": 3}
 
 
+def test_links_are_counted_as_what_ray_ships_and_what_git_ignores_is_not(tmp_path: Path) -> None:
+    work, corpus = tmp_path / "work", tmp_path / "scratch"
+    for folder in (work / "kept", corpus):
+        folder.mkdir(parents=True)
+        (folder / "rows").write_bytes(b"x" * 5)
+    (work / "corpus").symlink_to(corpus)
+    (work / ".gitignore").write_text("kept\n")
+    assert size_of(work, []) == {"corpus": 5, ".gitignore": 5}
+
+
 def test_a_working_directory_that_is_too_large_is_refused_with_its_largest_folders() -> None:
     with pytest.raises(UserError, match=r"is 151 MiB, Ray takes 100; largest: corpus \(150 MiB\), src \(1 MiB\)"):
         check_size(Counter({"src": 2**20, "corpus": 150 * 2**20}))
