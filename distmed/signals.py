@@ -21,6 +21,7 @@ class StopSignals:
         self.asked = False
         self.hang_up: Callable[[], None] = lambda: None
         self._ask: Callable[[], None] | None = None
+        self._ended = False
 
     def __enter__(self) -> StopSignals:
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -48,6 +49,9 @@ class StopSignals:
         if number == signal.SIGHUP:
             self.hang_up()
         if self._ask is None or (self.asked and number == signal.SIGINT):
+            if self._ended and number != signal.SIGINT:
+                return  # what the first one began, such as taking the lock away, goes on
+            self._ended = True
             raise KeyboardInterrupt
         if not self.asked:
             self.asked = True
