@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from distmed.credentials import without_credentials
 from distmed.recipe_checks import check_across_sections
 from distmed.tuning import Change, Tune
 
@@ -290,3 +291,11 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+    def write(self, path: Path) -> None:
+        """A file from which the run can be repeated; for its owner alone where a URL in it carries credentials."""
+        text = self.to_yaml()
+        if without_credentials(text) != text:
+            path.touch(0o600)
+            path.chmod(0o600)
+        path.write_text(text, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,18 @@ def test_a_resolved_recipe_read_again_is_the_same(tmp_path: Path) -> None:
     recipe = check(LEAST)
     (tmp_path / "again.yaml").write_text(recipe.to_yaml())
     assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("source", "mode"), [("https://host/a.jsonl", 0o644), ("https://ada:secret@host/a.jsonl", 0o600)]
+)
+def test_a_recipe_with_credentials_is_for_its_owner(tmp_path: Path, source: str, mode: int) -> None:
+    path = tmp_path / "recipe.yaml"
+    before = os.umask(0o022)
+    load_recipe(shipped.folder("recipes") / "smoke.yaml", [f"data.train.0.source={source}"]).write(path)
+    os.umask(before)
+    assert path.stat().st_mode & 0o777 == mode
+    assert load_recipe(path).data.train[0].source == source
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)

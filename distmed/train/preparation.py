@@ -155,7 +155,7 @@ def write_run_files(job: Job) -> None:
     """`recipe.yaml` and `environment.json`, once everything is checked."""
     from distmed.train.hardware import environment
 
-    job.run.recipe.write_text(job.recipe.to_yaml(), encoding="utf-8")
+    job.recipe.write(job.run.recipe)
     facts = {**environment(), "world_size": job.recipe.cluster.num_workers}
     job.run.environment.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

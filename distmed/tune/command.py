@@ -103,7 +103,7 @@ def _prepare(
     plan = Plan(fixed, run_dir, metric, at_once, -(-at_once // hosts), wandb_environment())
     own = trial_recipe(plan, space, Order(0, 0, 0, {}))
     job = make_job(own, run_dir, gpu=session.on_gpu(), resume=False, progress=progress)
-    run_dir.recipe.write_text(recipe.to_yaml(), encoding="utf-8")
+    recipe.write(run_dir.recipe)
     first = min(1.0, job.eval_every / job.total_steps)
     search = Search(plan, space, tune, Record(run_dir / RECORD), mode=mode, first_progress=first)
     progress.note(

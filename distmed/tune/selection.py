@@ -89,7 +89,7 @@ def conclude(search: Search, job: Job, progress: Progress) -> None:
     winner = ranks[0]
     setting = without_credentials(winner.setting)
     best_recipe = recipe_of_winner(search, winner)
-    (run / "best.yaml").write_text(best_recipe.to_yaml(), encoding="utf-8")
+    best_recipe.write(run / "best.yaml")
     chosen = _chosen(search, winner.trials[0])
     summary: dict[str, Any] = {
         "metric": search.plan.metric,
