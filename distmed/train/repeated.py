@@ -1,6 +1,7 @@
 """Steps that a restart repeats: each loss is held against what the same step gave before.
 
-Losses flow in as they are logged; once all that was lost is made up for, one line about the difference flows out. A checkpoint
+Losses flow in as they are logged; a line flows out at the first that differs, since a fault may come before the last one, and
+once all that was lost is made up for. A checkpoint
 that came back wrong, or arithmetic that differs between hosts, would otherwise show in no curve.
 """
 
@@ -25,15 +26,19 @@ class Repeated:
         self.until, self._seen = max(self.logged, default=0), []
 
     def log(self, step: int, loss: float) -> str | None:
-        """Keep the loss of a step; what to tell when it is the last one that was repeated."""
+        """Keep the loss of a step; what to tell of the first that differs, and when it is the last one that was repeated."""
         before = self.logged.get(step)
         self.logged[step] = loss
         if len(self.logged) > KEPT:
             del self.logged[next(iter(self.logged))]
         if before is None:
             return None
-        self._seen.append(abs(loss - before) / max(abs(before), 1e-12))
-        return self._told() if step == self.until else None
+        share = abs(loss - before) / max(abs(before), 1e-12)
+        self._seen.append(share)
+        if step == self.until:
+            return self._told()
+        first = share and not any(self._seen[:-1])
+        return f"step {step}, repeated, gave another loss, by a share of {share:.1e}" if first else None
 
     def _told(self) -> str:
         count, worst = len(self._seen), max(self._seen)

@@ -33,6 +33,14 @@ def test_a_difference_is_told_and_one_beyond_rounding_as_such() -> None:
     assert text.startswith("the 2 repeated steps gave another loss") and text.endswith("more than rounding does")
 
 
+def test_the_first_difference_is_told_before_all_steps_are_there() -> None:
+    repeated = run({1: 3.0, 2: 2.0, 3: 1.0, 4: 0.5})
+    repeated.restart()
+    assert told(repeated, {1: 3.0, 2: 2.002, 3: 1.002}) == [
+        "step 2, repeated, gave another loss, by a share of 1.0e-03"
+    ]
+
+
 def test_what_a_restart_did_not_get_to_is_held_against_what_was_first() -> None:
     repeated = run({1: 3.0, 2: 2.5, 3: 2.0})
     repeated.restart()

@@ -13,7 +13,7 @@ from tests.lab.hosts import Lab
 from tests.lab.ray_nodes import RayCluster
 from tests.lab.runs import ENDLESS, LabRun, start
 
-ELASTIC = ["train.max_steps=40", "checkpoint.every=3", "cluster.num_workers=[1,2]"]
+ELASTIC = ["train.max_steps=40", "checkpoint.every=3", "checkpoint.keep=20", "cluster.num_workers=[1,2]"]
 
 
 def close(run: LabRun, straight: dict[int, float]) -> None:

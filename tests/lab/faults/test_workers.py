@@ -14,7 +14,8 @@ from tests.lab.hosts import Lab, wait_until
 from tests.lab.ray_nodes import RayCluster
 from tests.lab.runs import ENDLESS, PATIENCE_S, LabRun, start
 
-FEW = ["train.max_steps=16", "checkpoint.every=3", "--num-workers", "2"]
+# All checkpoints stay: what a restart went on from can be looked into where its losses are not the straight run's.
+FEW = ["train.max_steps=16", "checkpoint.every=3", "checkpoint.keep=20", "--num-workers", "2"]
 RANDOM, UPLOAD, EVALUATION = "at a random moment", "in an upload", "in an evaluation"
 EVERY = 5
 MOMENTS = [RANDOM] * 3 if SHORT else [UPLOAD, EVALUATION, UPLOAD, EVALUATION, *[RANDOM] * 6]
