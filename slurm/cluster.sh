@@ -11,6 +11,7 @@
 #   DISTMED_ENTER            a prefix that enters a container, e.g. "apptainer exec --nv distmed.sif"
 #   DISTMED_CLUSTER_WAIT_S   how long to wait for all nodes (300)
 #   DISTMED_MAX_REQUEUES     how often a job may requeue itself (50)
+#   DISTMED_GPUS_PER_NODE    how many GPUs a job has on each node, where Slurm does not count them; 0: it trains on CPUs
 
 phase() { printf '%(%Y-%m-%dT%H:%M:%S%z)T distmed: %s\n' -1 "$*"; }
 
@@ -18,22 +19,37 @@ phase() { printf '%(%Y-%m-%dT%H:%M:%S%z)T distmed: %s\n' -1 "$*"; }
 enter() { ${DISTMED_ENTER:-} "$@"; }
 
 allocated_workers() {
-    local asked=${SLURM_GPUS:-}
-    asked=${asked##*:}
-    if [[ $asked =~ ^[0-9]+$ ]]; then # of all nodes, which may have different numbers
-        echo "$asked"
-    elif [[ ${SLURM_GPUS_ON_NODE:-0} -gt 0 ]]; then
-        echo $((SLURM_GPUS_ON_NODE * SLURM_JOB_NUM_NODES))
+    local kind kinds total=0 on_node=${DISTMED_GPUS_PER_NODE:-${SLURM_GPUS_ON_NODE:-0}}
+    IFS=, read -ra kinds <<<"${SLURM_GPUS:-}"
+    for kind in "${kinds[@]}"; do # "16", "h100:16", "volta:3,kepler": of all nodes, which may have different numbers
+        [[ ${kind##*:} =~ ^[0-9]+$ ]] && total=$((total + ${kind##*:})) || total=$((total + 1))
+    done
+    if [[ $total -gt 0 && -z ${DISTMED_GPUS_PER_NODE:-} ]]; then
+        echo "$total"
+    elif [[ $on_node -gt 0 ]]; then
+        echo $((on_node * SLURM_JOB_NUM_NODES))
     else
         echo "${SLURM_NTASKS:-$SLURM_JOB_NUM_NODES}"
     fi
 }
 
 on_cluster() {
+    _refuse_idle_gpus
     trap _finish EXIT
     before=$(_progress)
     _start_cluster
     _run_driver "$@"
+}
+
+# Where a site gives whole nodes without counting their GPUs, or a user forgot to ask for them, they would idle in silence.
+_refuse_idle_gpus() {
+    [[ -z ${DISTMED_GPUS_PER_NODE:-} && ${SLURM_GPUS_ON_NODE:-0} -eq 0 && -z ${SLURM_GPUS:-} ]] || return 0
+    local seen
+    seen=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ')
+    [[ $seen -gt 0 ]] || return 0
+    phase "error: this node has $seen GPUs, and Slurm gave none of them to the job"
+    phase "  fix: sbatch --gpus-per-node=$seen …; where nodes are given whole, DISTMED_GPUS_PER_NODE=$seen; to train on CPUs, 0"
+    exit 2
 }
 
 # ---------------------------------------------------------------------------------------------------- the cluster
@@ -54,15 +70,21 @@ _start_cluster() {
     head=$!
     _until_head
     phase "head up on ${nodes[0]} at $RAY_ADDRESS"
+    _count_gpus
     for node in "${nodes[@]:1}"; do
         # A step of its own for each node: the loss of one does not end the others.
-        # With what is exported here, whatever sbatch was told to export.
-        srun --export=ALL --overlap --nodes=1 --ntasks=1 --nodelist="$node" --mem=0 \
+        # With what is exported here, whatever sbatch was told to export. What the job asked for in all, or for a task, srun would
+        # take as the wish of this step.
+        env -u SLURM_GPUS -u SLURM_GPUS_PER_TASK -u SLURM_GPUS_PER_SOCKET -u SLURM_NTASKS_PER_NODE \
+            srun --export=ALL --overlap --nodes=1 --ntasks=1 --nodelist="$node" --mem=0 --cpu-bind=none \
+            ${gpus[$node]:+"--gpus-per-node=${gpus[$node]}"} \
             bash "$here/node.sh" worker $((++number)) >>"$log" 2>&1 &
         steps+=($!)
     done
     if ! enter python -m distmed.cluster.wait "${DISTMED_CLUSTER_WAIT_S:-300}" "${nodes[@]}"; then
         phase "the cluster did not come up; see $log"
+        # It did before: one node is no reason to end what may go on elsewhere.
+        ((${SLURM_RESTART_COUNT:-0} == 0)) || broken=1
         exit 1
     fi
     # scancel sends TERM to all processes of a job, and an srun that gets it kills its step, before anything is saved. Without
@@ -74,6 +96,18 @@ _start_cluster() {
         kill -KILL $(ps -o pid= --ppid "$step") "$step"
     done
     phase "cluster up: ${#nodes[@]} nodes"
+}
+
+# What Slurm gave the job on each node, which is not the same on all where it asked for so many in all.
+_count_gpus() {
+    local names given node kind
+    while read -r names given; do
+        for node in $(scontrol show hostnames "$names"); do
+            for kind in $(grep -oE 'gpu:[^,(]*' <<<"$given"); do
+                gpus[$node]=$((${gpus[$node]:-0} + ${kind##*:}))
+            done
+        done
+    done < <(scontrol show job --details "$job" | sed -n 's/^ *Nodes=\([^ ]*\) .*GRES=\(gpu:.*\)/\1 \2/p')
 }
 
 _until_head() {
@@ -122,6 +156,11 @@ _run_driver() {
             kill -KILL "$driver" 2>/dev/null
             break
         fi
+        if [[ -n $deadline ]] && ((EPOCHSECONDS > deadline)); then
+            phase "time is nearly over: what is not saved by now is repeated"
+            kill -KILL "$driver" 2>/dev/null
+            break
+        fi
         _nap
     done
     wait "$driver" || status=$?
@@ -149,6 +188,15 @@ _stop() {
         exit 130
     fi
     kill -USR1 "$driver" 2>/dev/null
+    [[ $1 != USR1 ]] || deadline=$(_last_moment)
+}
+
+# When a driver that still saves is ended: after the limit nobody could requeue the job. Nothing where there is no limit.
+_last_moment() {
+    local end
+    end=$(squeue --noheader --job "$job" --format=%e)
+    [[ $end == *T*:* ]] || return 0
+    echo $((EPOCHSECONDS + ($(date --date "$end" +%s) - EPOCHSECONDS) * 5 / 6))
 }
 
 _finish() {
@@ -182,7 +230,8 @@ _wants_requeue() {
 _progress() { [[ -z $progress ]] || { cksum "$progress"; du --bytes --total "${progress%/*}"/data/tokens-*; } 2>/dev/null; }
 
 here=$(cd "$(dirname "$original")" && pwd)
-signaled="" broken="" driver="" head="" progress="" before="" nodes=() steps=()
+signaled="" broken="" deadline="" driver="" head="" progress="" before="" nodes=() steps=()
+declare -A gpus=()
 trap '_stop USR1' USR1
 trap '_stop TERM' TERM INT
 # One task of an array has the array's number, which stands for all of its tasks.

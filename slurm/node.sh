@@ -15,7 +15,7 @@ temp=$DISTMED_TEMP/$2
 mkdir -p -m 700 "$temp"
 [[ -O $DISTMED_TEMP ]] || exit 1
 # Slurm tells GPUs, CPUs and memory of this step; memory is in MiB, and 0 stands for all of the node.
-resources=(--num-cpus="${SLURM_CPUS_ON_NODE:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
+resources=(--num-cpus="${SLURM_CPUS_ON_NODE:-1}" --num-gpus="${DISTMED_GPUS_PER_NODE:-${SLURM_GPUS_ON_NODE:-0}}")
 memory=${SLURM_MEM_PER_NODE:-$((${SLURM_MEM_PER_CPU:-0} * ${SLURM_CPUS_ON_NODE:-1}))}
 ((memory == 0)) || resources+=(--memory=$((memory * 1024 * 1024)))
 role=(--address="${RAY_ADDRESS:-}")

@@ -14,19 +14,27 @@ Script = Callable[..., str]
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Script:
+def tool(tmp_path: Path) -> Callable[[str, str], None]:
+    """What a site has, or a stand-in for it: a command by name, and the lines that it runs."""
+
+    def made(name: str, lines: str) -> None:
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{lines}\n")
+        path.chmod(0o755)
+
+    return made
+
+
+@pytest.fixture
+def script(tmp_path: Path, tool: Callable[[str, str], None]) -> Script:
     """Lines that run where cluster.sh was sourced in the first job of a site; `scontrol` writes down what it is asked."""
-    scontrol = tmp_path / "bin" / "scontrol"
-    scontrol.parent.mkdir()
-    scontrol.write_text(
-        f'#!/bin/bash\n[[ $1 != requeue ]] || echo "$@" >>{tmp_path}/asked\n[[ $1 != requeue ]] || exit $REFUSES\n'
-    )
-    scontrol.chmod(0o755)
+    tool("scontrol", f'[[ $1 != requeue ]] || echo "$@" >>{tmp_path}/asked\n[[ $1 != requeue ]] || exit $REFUSES')
 
     def run(lines: str, **variables: str) -> str:
         start = f"set -uo pipefail\noriginal={ROOT}/slurm/train.sh\nsource {ROOT}/slurm/cluster.sh\n"
         environment = {
-            "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
+            "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
             "SLURM_JOB_ID": "7",
             "SLURM_JOB_NUM_NODES": "2",
             "REFUSES": "0",
@@ -46,6 +54,9 @@ def script(tmp_path: Path) -> Script:
     [
         ({"SLURM_GPUS": "12", "SLURM_GPUS_ON_NODE": "4"}, 12),
         ({"SLURM_GPUS": "h100:16"}, 16),
+        ({"SLURM_GPUS": "volta:3,kepler"}, 4),
+        ({"SLURM_GPUS": "16", "DISTMED_GPUS_PER_NODE": "4"}, 8),
+        ({"SLURM_GPUS_ON_NODE": "8", "SLURM_NTASKS": "6", "DISTMED_GPUS_PER_NODE": "0"}, 6),
         ({"SLURM_GPUS_ON_NODE": "8"}, 16),
         ({"SLURM_NTASKS": "6"}, 6),
         ({"SLURM_GPUS_ON_NODE": "0"}, 2),
@@ -55,6 +66,53 @@ def test_there_is_a_worker_for_each_gpu_or_else_for_each_task(
     script: Script, variables: dict[str, str], workers: int
 ) -> None:
     assert script("allocated_workers", **variables).strip() == str(workers)
+
+
+@pytest.mark.parametrize(
+    ("variables", "refused"),
+    [
+        ({}, True),
+        ({"SLURM_GPUS_ON_NODE": "0"}, True),
+        ({"SLURM_GPUS_ON_NODE": "2"}, False),
+        ({"SLURM_GPUS": "4"}, False),
+        ({"DISTMED_GPUS_PER_NODE": "0"}, False),
+    ],
+)
+def test_gpus_that_slurm_did_not_give_are_told_before_a_job_trains_on_cpus(
+    script: Script, tool: Callable[[str, str], None], variables: dict[str, str], refused: bool
+) -> None:
+    tool("nvidia-smi", "echo 'GPU 0: H100'; echo 'GPU 1: H100'")
+    said = script("(_refuse_idle_gpus); echo $?", **variables)
+    assert said.endswith("2\n" if refused else "0\n")
+    assert ("this node has 2 GPUs, and Slurm gave none" in said) == refused
+    tool("nvidia-smi", "exit 9")
+    assert script("(_refuse_idle_gpus); echo $?", **variables) == "0\n"
+
+
+def test_gpus_are_counted_as_slurm_gave_them_to_each_node(script: Script, tool: Callable[[str, str], None]) -> None:
+    shown = "     Nodes=n[1-2] CPU_IDs=0-3 Mem=0 GRES=gpu:h100:4(IDX:0-3),gpu:2(IDX:4-5)\n     Nodes=n3 CPU_IDs=0 Mem=0 GRES="
+    tool("scontrol", f'[[ $2 == hostnames ]] && printf "n1\\nn2\\n" || echo "{shown}"')
+    assert script("_count_gpus\necho ${gpus[n1]} ${gpus[n2]} ${gpus[n3]:-none}") == "6 6 none\n"
+
+
+@pytest.mark.parametrize(("ends", "seconds"), [("$(date --date '300 seconds' +%FT%T)", 250), ("N/A", None), ("", None)])
+def test_a_driver_that_still_saves_is_ended_while_the_job_can_be_requeued(
+    script: Script, tool: Callable[[str, str], None], ends: str, seconds: int | None
+) -> None:
+    tool("squeue", f'echo "{ends}"')
+    said = script("last=$(_last_moment)\necho ${last:+$((last - EPOCHSECONDS))}").strip()
+    assert said == "" if seconds is None else abs(int(said) - seconds) <= 2
+
+
+def test_a_node_that_does_not_join_ends_a_job_for_good_only_at_its_first_start(
+    script: Script, tool: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    tool("python", "exit 1")
+    tool("scontrol", "[[ $2 != hostnames ]] || echo n1")
+    lines = "bash() { :; }\n_until_head() { RAY_ADDRESS=here; }\non_cluster true"
+    job = {"SLURM_JOB_NODELIST": "n1", "SLURM_JOB_ID": f"distmed-{tmp_path.name}"}
+    assert "requeued: goes on" not in script(lines, **job)
+    assert "requeued: goes on" in script(lines, SLURM_RESTART_COUNT="1", **job)
 
 
 REQUEUES = "signaled=USR1 progress=$PWD/run/metrics.jsonl\nbefore=$(_progress)\n{}\n_wants_requeue 130 && echo yes"

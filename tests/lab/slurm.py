@@ -39,6 +39,7 @@ JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
+GresTypes=gpu
 ReturnToService=2
 SlurmdTimeout=20
 KillWait=30
@@ -77,13 +78,18 @@ class Slurm:
         for name in ("state", "cgroup"):
             (self.folder / name).mkdir()
         lines = "\n".join(
-            f"NodeName={host.name} NodeAddr={host.address} CPUs=4 RealMemory=10000 State=UNKNOWN" for host in self.hosts
+            f"NodeName={host.name} NodeAddr={host.address} CPUs=4 RealMemory=10000 Gres=gpu:2 State=UNKNOWN"
+            for host in self.hosts
         )
         (self.folder / "slurm.conf").write_text(
             CONFIGURATION.format(
                 machine=os.uname().nodename, outside=OUTSIDE, folder=self.folder, munge=self.munge, nodes=lines
             )
         )
+        # Files stand for the devices: Slurm hands out two a node, and nobody opens them.
+        for number in (0, 1):
+            (self.folder / f"gpu{number}").touch()
+        (self.folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={self.folder}/gpu[0-1]\n")
         (self.folder / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={self.folder}/cgroup\n")
         self._start_munge(self.munge)
         self._daemon("slurmctld", "-D")

@@ -113,23 +113,68 @@ def test_a_notice_before_anything_is_done_requeues_nothing(slurm: Slurm, submit:
     nothing_left(slurm)
 
 
-def test_a_task_of_an_array_ends_its_own_steps_and_requeues_itself_alone(slurm: Slurm, tmp_path: Path) -> None:
-    """One of an array's tasks has the number that stands for all of them; here its time runs out while the other works."""
-    script = tmp_path / "array.sh"
-    script.write_text(
+def job_script(folder: Path, lines: str) -> str:
+    """One that a site could write: what slurm/cluster.sh offers, around another command."""
+    path = folder / "job.sh"
+    path.write_text(
         "#!/bin/bash\n"
         "#SBATCH --requeue\n"
         "#SBATCH --output=%x-%j.log\n"
         "#SBATCH --open-mode=append\n"
-        f"original={TRAIN}; source {ROOT / 'slurm' / 'cluster.sh'}\n"
+        f"set -uo pipefail; original={TRAIN}; source {ROOT / 'slurm' / 'cluster.sh'}\n{lines}\n"
+    )
+    return str(path)
+
+
+GPUS = (
+    "import ray; ray.init(); print(sorted(node['Resources'].get('GPU', 0) for node in ray.nodes()), 'GPUs', flush=True)"
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "there"),
+    [("--gpus-per-node=2", [2, 2]), ("--gpus=3", [1, 2]), ("--gpus-per-task=1", [2, 2]), ("--gres=gpu:2", [2, 2])],
+)
+def test_gpus_are_there_on_each_node_however_a_job_asks_for_them(
+    slurm: Slurm, tmp_path: Path, asked: str, there: list[int]
+) -> None:
+    """A job of two nodes and two tasks on each; Slurm counts two GPUs a node, and binds none."""
+    script = job_script(tmp_path, f'phase "$(allocated_workers) workers"\non_cluster python -c "{GPUS}"')
+    job = slurm.submit(tmp_path, "--nodes=2", "--ntasks-per-node=2", asked, script, DISTMED_CLUSTER_WAIT_S="60")
+    assert job.wait_for_end(120) == "COMPLETED", job.log
+    assert f"{sum(there)} workers" in job.log and f"{[float(each) for each in there]} GPUs" in job.log
+    nothing_left(slurm)
+
+
+@full
+def test_a_driver_that_does_not_end_within_the_notice_is_ended_and_the_job_requeued(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    script = job_script(
+        tmp_path, "on_cluster python -c 'import signal; signal.pthread_sigmask(0, {10}); signal.pause()'"
+    )
+    job = slurm.submit(tmp_path, "--nodes=2", "--time=2", "--signal=B:USR1@60", script)
+    job.wait_for("got USR1", 150)
+    job.wait_for("requeued: goes on", 90)
+    assert "time is nearly over: what is not saved by now is repeated" in job.log
+    wait_until("the next start", 60, lambda: job.restarts == 1)
+    slurm.command("scancel", str(job.number))
+    job.wait_for_end(90)
+    nothing_left(slurm)
+
+
+def test_a_task_of_an_array_ends_its_own_steps_and_requeues_itself_alone(slurm: Slurm, tmp_path: Path) -> None:
+    """One of an array's tasks has the number that stands for all of them; here its time runs out while the other works."""
+    script = job_script(
+        tmp_path,
         'if [[ $SLURM_JOB_ID == "$SLURM_ARRAY_JOB_ID" ]]; then\n'
         "    ((${SLURM_RESTART_COUNT:-0} == 0)) || exit 0\n"
         "    signaled=USR1 nodes=(n1 n2) temp=$(mktemp -d)\n"
         "    trap _finish EXIT; sleep 5; exit 130\n"
         "fi\n"
-        "srun --overlap sleep 15 && echo undisturbed\n"
+        "srun --overlap sleep 15 && echo undisturbed",
     )
-    array = slurm.submit(tmp_path, "--nodes=1", "--cpus-per-task=1", "--array=1-2", str(script)).number
+    array = slurm.submit(tmp_path, "--nodes=1", "--cpus-per-task=1", "--array=1-2", script).number
 
     def shown() -> list[dict[str, str]]:
         lines = slurm.command("scontrol", "show", "job", str(array), "--oneliner").stdout.splitlines()
