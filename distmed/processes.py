@@ -11,12 +11,20 @@ from pathlib import Path
 from typing import Any
 
 
+def stat(pid: int) -> list[str]:
+    """Of a process of this host, from the third field on of Linux's /proc/PID/stat: its state first.
+
+    Raises OSError where there is no such process.
+    """
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
 def began(pid: int) -> int:
     """When a process of this host began, in clock ticks since the host did, by which a process id that came again is told.
 
     Unlike seconds since 1970 it stays the same when the clock is set. Raises OSError where there is no such process.
     """
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return int(stat(pid)[19])
 
 
 def fresh_processes(count: int, start: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distmed.processes import began
+from distmed.processes import began, stat
 
 STACKS_SIGNAL = signal.SIGUSR2
 ANSWER_S = 20.0
@@ -82,7 +82,7 @@ def end(place: Place) -> str:
 def lives(place: Place) -> str:
     """Whether a worker of this host still runs: LIVES or GONE. Called on its host."""
     try:
-        state = Path(f"/proc/{place.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = stat(place.pid)[0]
     except OSError:
         return GONE
     return GONE if state == "Z" else LIVES
