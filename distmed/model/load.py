@@ -15,6 +15,7 @@ import torch
 from distmed.errors import UserError, one_of
 from distmed.model.diagnoser import Diagnoser
 from distmed.model.families import FAMILIES
+from distmed.model.first_calls import settle_kernels
 from distmed.model.kernels import use_kernel
 from distmed.model.lora import freeze, with_lora
 from distmed.model.quantize import fill_quantized
@@ -104,6 +105,7 @@ def load_model(
     from transformers import AutoConfig
     from transformers.integrations import HfDeepSpeedConfig
 
+    settle_kernels()
     folder = Path(folder)
     options: dict[str, Any] = {"trust_remote_code": recipe.model.trust_remote_code}
     config = AutoConfig.from_pretrained(str(folder), **options)
