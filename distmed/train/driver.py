@@ -198,7 +198,7 @@ def _follow(job: Job, logbook: Any, progress: Progress, signals: StopSignals, lo
     signals.call(ask_to_stop)
     try:
         while True:
-            training = Training(job, logbook)
+            training = Training(job, logbook, failures=watch.failures, preemptions=watch.preemptions)
             try:
                 while training.is_alive() and not watch.overdue() and not (signals.asked and watch.waits):
                     training.wait(LOOK_EVERY_S)

@@ -44,7 +44,10 @@ class Failures(UserCallback):
             died = [place.rank for place in unheard if answers.get(place.rank) != stall.LIVES]
         lost = [node["NodeID"] for node in ray.nodes() if not node["Alive"]]
         errors = {rank: last_line(error, type(error).__name__) for rank, error in worker_exceptions.items()}
-        ray.get(self.logbook.workers_failed.remote(errors, died, [*gone, *lost]))
+        preempted = any(
+            isinstance(met, RayActorError) and met.preempted for met in map(_met, worker_exceptions.values())
+        )
+        ray.get(self.logbook.workers_failed.remote(errors, died, [*gone, *lost], preempted))
         if gone:
             wait_until_known(gone)
         # Also where Ray knew of it before the workers' end was heard.

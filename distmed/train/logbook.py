@@ -73,10 +73,11 @@ class Logbook:
         """Where the workers of this attempt run, by rank."""
         return self.places
 
-    def workers_failed(self, errors: dict[int, str], died: list[int], lost: list[str]) -> None:
+    def workers_failed(self, errors: dict[int, str], died: list[int], lost: list[str], preempted: bool = False) -> None:
         """The group ended by itself: what each rank met, which of them `died`, and the `lost` hosts (Ray's ids).
 
-        Ray may say so more than once of one group.
+        `preempted`: a host was taken away with notice, before its workers had left it. Ray may say so more
+        than once of one group.
         """
         if self.told_failure:
             return
@@ -84,7 +85,7 @@ class Logbook:
         self.causes.append(_cause(self.places, errors, died, lost))
         self.places = {}
         self.ended_to_go_on = False
-        self._tell("failed", cause=self.causes[-1])
+        self._tell("failed", cause=self.causes[-1], preempted=preempted)
 
     def checkpoints(self) -> int:
         """How many checkpoints of the run the driver's host sees, whole or not. Raises UserError where it has lost all."""

@@ -32,10 +32,19 @@ class TellsController(ControllerCallback):
 class Training(Background):
     """`workers.fit`, from now on. `error`: None where workers came to their end."""
 
-    def __init__(self, job: Job, logbook: Any, trials_per_host: int | None = None) -> None:
+    def __init__(
+        self, job: Job, logbook: Any, *, failures: int = 0, preemptions: int = 0, trials_per_host: int | None = None
+    ) -> None:
         self._logbook = logbook
+
+        def fit() -> Any:
+            tells = TellsController(logbook)
+            return workers.fit(
+                job, logbook, [tells], failures=failures, preemptions=preemptions, trials_per_host=trials_per_host
+            )
+
         ray.get(logbook.controller_is.remote(None))  # that of the training before
-        super().__init__("trainer", lambda: workers.fit(job, logbook, [TellsController(logbook)], trials_per_host))
+        super().__init__("trainer", fit)
 
     def end(self) -> None:
         """End the workers, if there are any, and give their places back; nothing is saved.

@@ -29,7 +29,9 @@ IN_VAIN_S = 300.0
 
 
 class Watch:
-    """One run, over all its attempts. `result` and `fatal` are what the workers said at their end."""
+    """One run, over all its attempts. `result` and `fatal` are what the workers said at their end; `failures` and `preemptions`
+    count what `cluster.max_failures` and `cluster.max_preemptions` bound.
+    """
 
     def __init__(self, cluster: Cluster, logbook: Any, progress: Progress) -> None:
         self.cluster = cluster
@@ -38,7 +40,7 @@ class Watch:
         self.result: dict[str, Any] | None = None
         self.fatal: dict[str, Any] | None = None
         self.error: BaseException | None = None
-        self.restarts = 0
+        self.restarts = self.failures = self.preemptions = 0
         self.group = Group(cluster.stall_timeout_s, progress.note)
         self.world = 0
         self._giving_up_since: float | None = None
@@ -98,6 +100,8 @@ class Watch:
                 self.progress.note(event["text"])
             case "failed":
                 self.result = None
+                self.preemptions += event["preempted"]
+                self.failures += not event["preempted"]
                 self._attempt_began = now
                 self._alone(now)
                 self.progress.note(event["cause"])
@@ -112,6 +116,8 @@ class Watch:
                     self._giving_up_since = now
             case "done":
                 self.result = event["result"]
+                if self._leaving and self.result["stopped"]:
+                    self._count_leaving()
 
     def look(self) -> None:
         """Act where it is time to; called every quarter of a second."""
@@ -143,6 +149,17 @@ class Watch:
             self._leaving = True
             self.progress.note(f"{one_of(hosts)} is to be taken away: this step is finished and saved, others go on")
             self.logbook.ask_to_leave.remote(True)
+
+    def _count_leaving(self) -> None:
+        self.preemptions += 1
+        limit = self.cluster.max_preemptions
+        if 0 <= limit < self.preemptions:
+            times = "once" if self.preemptions == 1 else f"{self.preemptions} times"
+            self.fatal = {
+                "reason": "run",
+                "message": f"hosts were taken away {times}, cluster.max_preemptions is {limit}; the last step is saved",
+                "hint": "--resume when there are hosts that stay, or raise cluster.max_preemptions (-1: no limit)",
+            }
 
     def _consider_growth(self) -> None:
         """More workers, at the next checkpoint, where nobody else holds the room for them."""

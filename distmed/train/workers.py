@@ -58,10 +58,19 @@ class RemembersNothing(ControllerCallback):
         CheckpointManager._write_state_to_storage = lambda self: None  # type: ignore[method-assign]
 
 
-def fit(job: Job, logbook: Any, callbacks: Sequence[Any], trials_per_host: int | None) -> Result:
+def fit(
+    job: Job,
+    logbook: Any,
+    callbacks: Sequence[Any],
+    *,
+    failures: int,
+    preemptions: int,
+    trials_per_host: int | None,
+) -> Result:
     """Run `worker.py` on every worker until it ends; raises Ray's TrainingFailedError when restarts are used up.
 
-    `callbacks` are told by Ray Train's controller what it does. `trials_per_host`: how many trials of a search share a host, if
+    `callbacks` are told by Ray Train's controller what it does. `failures` and `preemptions`: what the run
+    has met so far, which counts against the recipe's limits. `trials_per_host`: how many trials of a search share a host, if
     this is one.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -96,14 +105,19 @@ def fit(job: Job, logbook: Any, callbacks: Sequence[Any], trials_per_host: int |
             name=storage.name if storage else job.recipe.name,
             storage_path=str(storage.parent) if storage else job.checkpoints.rpartition("/")[0],
             failure_config=FailureConfig(  # type: ignore[call-arg]
-                max_failures=cluster.max_failures,
-                max_preemption_failures=cluster.max_preemptions,
+                max_failures=left(cluster.max_failures, failures),
+                max_preemption_failures=left(cluster.max_preemptions, preemptions),
             ),
             worker_runtime_env={"env_vars": _environment(job.run, trials_per_host or 1, gpu=gpu)},
             callbacks=[Failures(logbook), RemembersNothing(), *callbacks],  # type: ignore[list-item]
         ),
     )
     return trainer.fit()
+
+
+def left(allowed: int, met: int) -> int:
+    """How many more Ray may take; -1: no limit."""
+    return allowed if allowed < 0 else max(0, allowed - met)
 
 
 def _forget_checkpoints(root: str) -> None:

@@ -176,7 +176,7 @@ class TrialRun:
             # What is there was cut short.
             Storage.at(job.checkpoints).remove()
             copy_checkpoint(self.order.clone, job.checkpoints)
-        self.training = Training(job, self.logbook, self.plan.per_host)
+        self.training = Training(job, self.logbook, trials_per_host=self.plan.per_host)
 
     def _make_job(self) -> Job:
         """Data, token counts and the built-in model are the search's, made by the first who needs them."""

@@ -54,7 +54,7 @@ def test_a_worker_that_died_is_found_behind_the_errors_of_its_peers(
     monkeypatch.setattr(stall, "on_hosts", on_hosts)
     monkeypatch.setattr(failures, "ray", FakeRay([host("b", listening)]))
     Failures(logbook(told)).after_exception(None, errors)
-    ((_, blamed, lost),) = told
+    ((_, blamed, lost, _),) = told
     assert (blamed, lost, seen) == (died, [], asked)
 
 
@@ -66,7 +66,7 @@ def test_a_host_where_nobody_listens_is_lost_and_ray_is_waited_for(
     monkeypatch.setattr(failures, "ray", ray)
     monkeypatch.setattr(stall, "on_hosts", lambda places, do, within_s: dict.fromkeys(places, stall.LIVES))
     Failures(logbook(told)).after_exception(None, {0: RuntimeError("Connection reset by peer")})
-    ((_, blamed, lost),) = told
+    ((_, blamed, lost, _),) = told
     assert (blamed, lost) == ([1], ["b"])
     assert not ray.hosts[1]["Alive"]
     assert ray.recomputed == [False], "the elastic policy looks again once the host is known to be dead, not before"
@@ -80,8 +80,18 @@ def test_a_host_that_ray_knows_to_be_lost_is_shown_to_the_elastic_policy(
     ray = FakeRay([host("a", listening), {**host("b", closed_port()), "Alive": False}])
     monkeypatch.setattr(failures, "ray", ray)
     Failures(logbook(told)).after_exception(None, {1: PollError(ActorDiedError())})
-    assert told[0][1:] == ([1], ["b"])
+    assert told[0][1:] == ([1], ["b"], False)
     assert ray.recomputed == [False]
+
+
+def test_a_host_that_was_taken_away_with_notice_is_no_failure(monkeypatch: pytest.MonkeyPatch, listening: int) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(failures, "ray", FakeRay([host("a", listening)]))
+    taken = ActorDiedError()
+    taken._preempted = True
+    assert taken.preempted
+    Failures(logbook(told)).after_exception(None, {0: RuntimeError("Connection reset by peer"), 1: PollError(taken)})
+    assert told[0][3]
 
 
 def test_a_host_that_comes_back_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

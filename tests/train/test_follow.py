@@ -39,7 +39,7 @@ def test_a_run_that_ended_to_grow_goes_on_unless_it_was_asked_to_stop_or_cannot(
     events: list[dict[str, Any]] = []
     groups = 0
 
-    def fit(*_: Any) -> None:
+    def fit(*_: Any, **__: Any) -> None:
         nonlocal groups
         groups += 1
         result = {"state": {"step": 4 * groups}, "stopped": groups == 1, "grows": groups == 1}
@@ -58,7 +58,7 @@ def test_a_run_that_ended_to_grow_goes_on_unless_it_was_asked_to_stop_or_cannot(
 def test_a_signal_ends_a_run_that_waits_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray waits for hosts that do not come: nobody is there to finish a step."""
 
-    def fit(*_: Any) -> None:
+    def fit(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
         until_ended()
 
@@ -100,5 +100,5 @@ def followed(
 def test_a_driver_whose_lock_was_taken_over_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was paused for longer than a lock lives: two drivers of one run would write over each other."""
     with pytest.raises(UserError, match="is being trained by process 1"):
-        followed(monkeypatch, lambda *_: until_ended(), [], [], lost=True)
+        followed(monkeypatch, lambda *_, **__: until_ended(), [], [], lost=True)
     assert not training()

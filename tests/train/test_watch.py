@@ -11,6 +11,7 @@ from distmed.recipe import Cluster
 from distmed.train import stall, watch
 from distmed.train.stall import Place
 from distmed.train.watch import Watch
+from distmed.train.workers import left
 
 PLACES = [Place(0, "10.0.0.1", "a", 11, 0, 3), Place(1, "10.0.0.2", "b", 12, 0, 3)]
 
@@ -79,7 +80,7 @@ def test_the_last_upload_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     world.watch.take({"kind": "ending"})
     world.after(1000)
     assert not world.ended
-    world.watch.take({"kind": "failed", "cause": "worker on 10.0.0.2 died"})
+    world.watch.take({"kind": "failed", "cause": "worker on 10.0.0.2 died", "preempted": False})
     world.starts()
     world.after(61)
     assert world.ended == PLACES, "those that go on after it are watched again"
@@ -134,14 +135,14 @@ def test_what_workers_said_at_their_end_does_not_count_when_one_of_them_died_aft
     world.starts()
     world.watch.take({"kind": "done", "result": {"grows": False}})
     assert world.watch.result is not None
-    world.watch.take({"kind": "failed", "cause": "worker on 10.0.0.2 died"})
+    world.watch.take({"kind": "failed", "cause": "worker on 10.0.0.2 died", "preempted": False})
     assert world.watch.result is None
 
 
 def test_a_run_that_lost_its_hosts_waits_as_long_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, Cluster(num_workers=2, wait_s=100))
     world.starts()
-    world.watch.take({"kind": "failed", "cause": "host 10.0.0.2 was lost"})
+    world.watch.take({"kind": "failed", "cause": "host 10.0.0.2 was lost", "preempted": False})
     world.room = 1
     world.after(6)
     world.after(90)
@@ -155,7 +156,7 @@ def test_a_run_that_lost_its_hosts_waits_as_long_as_the_recipe_says(monkeypatch:
 def test_a_spare_host_in_time_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, Cluster(num_workers=2, wait_s=100))
     world.starts()
-    world.watch.take({"kind": "failed", "cause": "host 10.0.0.2 was lost"})
+    world.watch.take({"kind": "failed", "cause": "host 10.0.0.2 was lost", "preempted": False})
     world.room = 1
     world.after(90)
     world.room = 2
@@ -169,7 +170,7 @@ def test_workers_that_do_not_start_though_there_is_room_are_spoken_of_and_given_
 ) -> None:
     world = World(monkeypatch, Cluster(num_workers=2, stall_timeout_s=300))
     world.starts()
-    world.watch.take({"kind": "failed", "cause": "worker on 10.0.0.2 died"})
+    world.watch.take({"kind": "failed", "cause": "worker on 10.0.0.2 died", "preempted": False})
     world.free = 1
     world.after(50)
     assert world.said[-1] == "worker on 10.0.0.2 died"
@@ -214,3 +215,34 @@ def test_a_run_leaves_a_host_that_is_to_be_taken_away(monkeypatch: pytest.Monkey
     assert world.leaves == [True, False] and world.watch.waits
     world.watch.take({"kind": "done", "result": {"grows": False, "stopped": True}})
     assert not world.watch.goes_on
+
+
+@pytest.mark.parametrize(("limit", "told"), [(-1, False), (1, True)])
+def test_leavings_are_counted_against_the_recipes_limit(
+    monkeypatch: pytest.MonkeyPatch, limit: int, told: bool
+) -> None:
+    world = World(monkeypatch, Cluster(num_workers=2, max_preemptions=limit))
+    for time in (1, 2):
+        world.starts()
+        world.draining = {"b"}
+        world.after(6)
+        world.after(6)
+        world.watch.take({"kind": "done", "result": {"grows": False, "stopped": True}})
+        assert (world.watch.fatal is not None) == (told and time == 2)
+        world.watch.begin()
+        world.draining = set()
+    if world.watch.fatal:
+        assert world.watch.fatal["message"].startswith("hosts were taken away 2 times, cluster.max_preemptions is 1")
+
+
+def test_restarts_are_counted_over_all_that_ray_is_asked_for() -> None:
+    assert [left(3, met) for met in (0, 2, 3, 5)] == [3, 1, 0, 0]
+    assert left(-1, 5) == -1
+
+
+def test_failures_and_preemptions_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, Cluster(num_workers=2))
+    for preempted in (False, True, False):
+        world.starts()
+        world.watch.take({"kind": "failed", "cause": "a worker died", "preempted": preempted})
+    assert (world.watch.failures, world.watch.preemptions) == (2, 1)
