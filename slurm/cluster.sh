@@ -182,7 +182,9 @@ _nap() {
 _stop() {
     [[ -z $signaled ]] || return 0
     signaled=$1
-    phase "got $1: save at the next step, then end"
+    # A notice that says nothing of the time limit: a job of higher priority wants the nodes (preempt_send_user_signal).
+    [[ $1 != USR1 ]] || preempted=$(scontrol show job "$job" | grep -o 'PreemptTime=[0-9].*')
+    phase "got $1${preempted:+, since another job wants the nodes}: save at the next step, then end"
     if [[ -z $driver ]]; then
         phase "nothing has begun yet"
         exit 130
@@ -216,7 +218,7 @@ _finish() {
 _wants_requeue() {
     [[ $1 -ne 0 && $1 -ne 2 && $signaled != TERM ]] || return 1
     [[ $signaled == USR1 || -n $broken ]] || return 1
-    if [[ $signaled == USR1 && -n $progress && $before == "$(_progress)" ]]; then
+    if [[ $signaled == USR1 && -z $preempted && ${#progress[@]} -gt 0 && $before == "$(_progress)" ]]; then
         phase "not requeued: nothing was done before the notice, so it would be again; ask for more time"
         return 1
     fi
@@ -226,11 +228,11 @@ _wants_requeue() {
     fi
 }
 
-# What the work has written down so far, in the file `progress` if it is one, and counted of its data beside it.
-_progress() { [[ -z $progress ]] || { cksum "$progress"; du --bytes --total "${progress%/*}"/data/tokens-*; } 2>/dev/null; }
+# How much the work has written down so far, in the files and folders `progress`, if it named any.
+_progress() { ((${#progress[@]} == 0)) || du --bytes --summarize "${progress[@]}" 2>/dev/null; }
 
 here=$(cd "$(dirname "$original")" && pwd)
-signaled="" broken="" deadline="" driver="" head="" progress="" before="" nodes=() steps=()
+signaled="" broken="" deadline="" driver="" head="" preempted="" before="" progress=() nodes=() steps=()
 declare -A gpus=()
 trap '_stop USR1' USR1
 trap '_stop TERM' TERM INT

@@ -18,5 +18,11 @@ source "$(dirname "$original")/cluster.sh" || exit
 
 arguments=("${@//%a/${SLURM_ARRAY_TASK_ID:-0}}")
 [[ " ${arguments[*]}" == *" --num-workers"* ]] || arguments+=(--num-workers "$(allocated_workers)")
+for ((n = 0; n < ${#arguments[@]}; n++)); do
+    case ${arguments[n]} in
+        --out) progress=("${arguments[n + 1]:-}/parts") ;;
+        --out=*) progress=("${arguments[n]#--out=}/parts") ;;
+    esac
+done
 phase "evaluation on $SLURM_JOB_NUM_NODES nodes"
 on_cluster distmed evaluate "${arguments[@]}"

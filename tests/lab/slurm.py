@@ -45,8 +45,12 @@ SlurmdTimeout=20
 KillWait=30
 MailProg=/bin/true
 SchedulerParameters=batch_sched_delay=0,sched_interval=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
 {nodes}
-PartitionName=lab Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+PartitionName=lab Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=1 GraceTime=120
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=2 PreemptMode=OFF
 """
 
 
@@ -128,7 +132,9 @@ class Slurm:
         shutil.rmtree(self.munge, ignore_errors=True)
 
     def states(self) -> list[str]:
-        return self.command("sinfo", "--noheader", "--Node", "--format=%T", check=False).stdout.split()
+        return self.command(
+            "sinfo", "--noheader", "--Node", "--partition=lab", "--format=%T", check=False
+        ).stdout.split()
 
     def command(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run(*words, check=check, env=self.environment)

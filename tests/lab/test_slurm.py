@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.lab import secrets
@@ -16,7 +18,7 @@ from tests.lab import slurm as lab_slurm
 from tests.lab.figures import full
 from tests.lab.hosts import ROOT, Lab, wait_until
 from tests.lab.memory import orphans, shared_memory
-from tests.lab.runs import ENDLESS, RECIPE
+from tests.lab.runs import ENDLESS, RECIPE, start
 from tests.lab.slurm import Job, Slurm, slurm_on
 
 TRAIN = str(ROOT / "slurm" / "train.sh")
@@ -31,7 +33,8 @@ def slurm(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]
 
 
 def steps_of(folder: Path, name: str) -> list[int]:
-    lines = (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()
+    metrics = folder / "runs" / name / "metrics.jsonl"
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
     return [line["step"] for line in map(json.loads, lines) if "train/loss" in line]
 
 
@@ -110,6 +113,44 @@ def test_a_notice_before_anything_is_done_requeues_nothing(slurm: Slurm, submit:
     job.signal("USR1")
     assert job.wait_for_end(120) == "FAILED"
     assert "not requeued: nothing was done before the notice" in job.log
+    nothing_left(slurm)
+
+
+@pytest.mark.parametrize("moment", ["head up on n", "step 4/14"])
+def test_a_job_that_gives_way_to_another_comes_back(
+    slurm: Slurm, submit: Callable[..., Job], tmp_path: Path, moment: str
+) -> None:
+    """Also where nothing was done yet, since that says nothing of the job's own time limit."""
+    job = submit("name=gives-way", "train.max_steps=14")
+    job.wait_for(moment, 900)
+    wait = "--wrap=sleep 5"
+    other = slurm.submit(tmp_path, "--nodes=2", "--exclusive", "--partition=urgent", "--output=other.log", wait)
+    job.wait_for("got USR1, since another job wants the nodes", 60)
+    job.wait_for("requeued: goes on", 90)
+    saved = max(steps_of(tmp_path, "gives-way"), default=0)
+    assert other.wait_for_end(120) == "COMPLETED"
+    state = job.wait_for_end(900)
+    assert (state, job.exit_status, job.restarts) == ("COMPLETED", 0, 1), job.log
+    assert steps_of(tmp_path, "gives-way") == list(range(1, 15))
+    assert (f"resumed after step {saved}" in job.log) == (saved > 0)
+    nothing_left(slurm)
+
+
+def test_an_evaluation_goes_on_after_a_requeue(slurm: Slurm, tmp_path: Path) -> None:
+    trained = start(tmp_path, slurm.hosts[0], None, "first", "train.max_steps=2")
+    assert trained.end()[0] == 0, trained.output()
+    asked = ["runs/first/model", "--data", "builtin:patients/train", "--out", "evidence"]
+    job = slurm.submit(tmp_path, "--nodes=2", str(ROOT / "slurm" / "evaluate.sh"), *asked)
+    parts = tmp_path / "evidence" / "parts"
+    wait_until("scored cases", 300, lambda: len(list(parts.glob("*.parquet"))) > 2, every=0.02)
+    job.signal("USR1")
+    job.wait_for("requeued: goes on", 90)
+    assert job.wait_for_end(300) == "COMPLETED", job.log
+    assert (job.exit_status, job.restarts) == (0, 1), job.log
+    assert re.search(r"\d+ cases were scored before", job.log), job.log
+    found = pq.read_table(tmp_path / "evidence" / "predictions.parquet", columns=["case_id"])["case_id"].to_pylist()
+    assert len(found) == len(set(found)) == 4000
+    assert not parts.exists()
     nothing_left(slurm)
 
 

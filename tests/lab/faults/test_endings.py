@@ -55,8 +55,8 @@ def test_a_signal_on_a_cluster_saves_and_leaves_nothing(
 def test_a_disk_that_fills_up_leaves_older_checkpoints_whole(
     lab: Lab, cluster: RayCluster, straight: dict[int, float], small_disk: Path, tmp_path: Path
 ) -> None:
-    where = f"checkpoint.storage_path={small_disk}"
-    full_disk = start(tmp_path, lab[0], cluster, "full", *FEW, ENDLESS, where)
+    where = on(small_disk)
+    full_disk = start(tmp_path, lab[0], cluster, "full", *FEW, ENDLESS, *where)
     full_disk.wait_for_step(7)
     filler = small_disk / "filler"
     with filler.open("wb") as file, pytest.raises(OSError):
@@ -67,15 +67,15 @@ def test_a_disk_that_fills_up_leaves_older_checkpoints_whole(
     filler.unlink()
     assert status == 2, output
     assert "no space left for the checkpoint" in output and str(small_disk) in output
-    goes_on(lab, cluster, full_disk, small_disk / "full", straight, where)
+    goes_on(lab, cluster, full_disk, small_disk / "full", straight, *where)
 
 
 @full
 def test_a_storage_that_becomes_read_only_leaves_older_checkpoints_whole(
     lab: Lab, cluster: RayCluster, straight: dict[int, float], small_disk: Path, tmp_path: Path
 ) -> None:
-    where = f"checkpoint.storage_path={small_disk}"
-    locked = start(tmp_path, lab[0], cluster, "locked", *FEW, ENDLESS, where)
+    where = on(small_disk)
+    locked = start(tmp_path, lab[0], cluster, "locked", *FEW, ENDLESS, *where)
     locked.wait_for_step(7)
     # Refused as long as a file is being written.
     wait_until(
@@ -87,7 +87,12 @@ def test_a_storage_that_becomes_read_only_leaves_older_checkpoints_whole(
         run("mount", "-o", "remount,rw", small_disk)
     assert status == 2, output
     assert "Read-only file system" in output
-    goes_on(lab, cluster, locked, small_disk / "locked", straight, where)
+    goes_on(lab, cluster, locked, small_disk / "locked", straight, *where)
+
+
+def on(disk: Path) -> list[str]:
+    """As many checkpoints as the small disk holds."""
+    return [f"checkpoint.storage_path={disk}", "checkpoint.keep=2"]
 
 
 def goes_on(
