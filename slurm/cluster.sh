@@ -218,7 +218,7 @@ _finish() {
 _wants_requeue() {
     [[ $1 -ne 0 && $1 -ne 2 && $signaled != TERM ]] || return 1
     [[ $signaled == USR1 || -n $broken ]] || return 1
-    if [[ $signaled == USR1 && -z $preempted && ${#progress[@]} -gt 0 && $before == "$(_progress)" ]]; then
+    if [[ $signaled == USR1 && -z $preempted && -n $progress && $before == "$(_progress)" ]]; then
         phase "not requeued: nothing was done before the notice, so it would be again; ask for more time"
         return 1
     fi
@@ -228,11 +228,14 @@ _wants_requeue() {
     fi
 }
 
-# How much the work has written down so far, in the files and folders `progress`, if it named any.
-_progress() { ((${#progress[@]} == 0)) || du --bytes --summarize "${progress[@]}" 2>/dev/null; }
+# How much the work has written down so far in its `folder`, in what `progress` names there: words, which may be patterns.
+_progress() {
+    # shellcheck disable=SC2086
+    [[ -z $progress ]] || (cd "$folder" && du --bytes --summarize $progress) 2>/dev/null
+}
 
 here=$(cd "$(dirname "$original")" && pwd)
-signaled="" broken="" deadline="" driver="" head="" preempted="" before="" progress=() nodes=() steps=()
+signaled="" broken="" deadline="" driver="" head="" preempted="" before="" progress="" folder="" nodes=() steps=()
 declare -A gpus=()
 trap '_stop USR1' USR1
 trap '_stop TERM' TERM INT

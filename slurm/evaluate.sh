@@ -20,9 +20,10 @@ arguments=("${@//%a/${SLURM_ARRAY_TASK_ID:-0}}")
 [[ " ${arguments[*]}" == *" --num-workers"* ]] || arguments+=(--num-workers "$(allocated_workers)")
 for ((n = 0; n < ${#arguments[@]}; n++)); do
     case ${arguments[n]} in
-        --out) progress=("${arguments[n + 1]:-}/parts") ;;
-        --out=*) progress=("${arguments[n]#--out=}/parts") ;;
+        --out) folder=${arguments[n + 1]:-} ;;
+        --out=*) folder=${arguments[n]#--out=} ;;
     esac
 done
+progress=parts
 phase "evaluation on $SLURM_JOB_NUM_NODES nodes"
 on_cluster distmed evaluate "${arguments[@]}"

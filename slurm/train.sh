@@ -23,7 +23,7 @@ arguments=("${@//%a/${SLURM_ARRAY_TASK_ID:-0}}")
 facts=$(enter python -m distmed.cluster.launch "${arguments[@]}") || exit
 # A container may say something of its own first.
 read -r name workers folder <<<"$(tail -n 1 <<<"$facts")"
-progress=("$folder/metrics.jsonl" "$folder/data")
+progress="metrics.jsonl data/tokens-*"
 room=$(allocated_workers)
 if [[ $workers == - ]]; then
     arguments+=(--num-workers "$room")

@@ -19,7 +19,7 @@ source "$(dirname "$original")/cluster.sh" || exit
 arguments=("${@//%a/${SLURM_ARRAY_TASK_ID:-0}}")
 facts=$(enter python -m distmed.cluster.launch "${arguments[@]}") || exit
 read -r name _ folder <<<"$(tail -n 1 <<<"$facts")"
-progress=("$folder/search.jsonl" "$folder/data")
+progress="search.jsonl data/tokens-*"
 # A search that is there was begun by this job before it was requeued, or by one that a person wants to go on with.
 [[ ! -e $folder/recipe.yaml ]] || arguments+=(--resume)
 phase "search $name on $SLURM_JOB_NUM_NODES nodes"

@@ -115,7 +115,10 @@ def test_a_node_that_does_not_join_ends_a_job_for_good_only_at_its_first_start(
     assert "requeued: goes on" in script(lines, SLURM_RESTART_COUNT="1", **job)
 
 
-REQUEUES = "signaled=USR1 progress=$PWD/run/metrics.jsonl\nbefore=$(_progress)\n{}\n_wants_requeue 130 && echo yes"
+REQUEUES = (
+    "signaled=USR1 folder=$PWD/run progress='metrics.jsonl data/tokens-*'\n"
+    "before=$(_progress)\n{}\n_wants_requeue 130 && echo yes"
+)
 
 
 def test_what_was_counted_or_trained_before_the_notice_is_worth_a_requeue(script: Script, tmp_path: Path) -> None:
@@ -127,6 +130,7 @@ def test_what_was_counted_or_trained_before_the_notice_is_worth_a_requeue(script
     rows = script(REQUEUES.format(f"echo 1 >>{data}/cases-1/00000.parquet"))
     assert "nothing was done before the notice" in rows, "a copy of raw rows begins anew each time"
     assert script(REQUEUES.format(f"echo 1 >>{tmp_path}/run/metrics.jsonl")) == "yes\n"
+    assert script(REQUEUES.format("preempted=PreemptTime=2026-11-28T20:00:00")) == "yes\n"
 
 
 def test_a_job_is_requeued_no_more_often_than_allowed(script: Script) -> None:
