@@ -6,6 +6,7 @@ own snapshots are not used: what a resumed search knows, it knows from the recor
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ray.tune.search import Searcher
 from distmed.errors import UserError, last_line
 from distmed.recipe import Recipe
 from distmed.rundir import RunDir
+from distmed.tune import leftovers
 from distmed.tune.copying import copy_checkpoint
 from distmed.tune.population import Population
 from distmed.tune.proposals import Proposals
@@ -28,6 +30,10 @@ from distmed.tuning import Tune
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as RayTrial
+
+
+# How often places that a killed trial held are looked for.
+LOOK_S = 10.0
 
 
 class LeftError(Exception):
@@ -260,12 +266,16 @@ class Tells(Callback):
 
     def __init__(self, search: Search) -> None:
         self.search = search
+        self._looked = 0.0
 
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         if self.search.left:
             # Ray Tune ends all trials then. Nothing of it is written: the record may be another driver's by now.
             raise LeftError
         self.search.record.beat()
+        if time.monotonic() - self._looked > LOOK_S:
+            self._looked = time.monotonic()
+            leftovers.give_back()
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         self.search.started(trial.config["trial"])
