@@ -6,9 +6,6 @@ own cleaner knows of a group only once all of its workers are there.
 
 from __future__ import annotations
 
-# In Ray's table, where an entry stays for a while.
-REMOVED = 3
-
 
 def give_back() -> int:
     """Remove the placement groups of this job whose maker is dead; how many there were."""
@@ -22,11 +19,14 @@ def give_back() -> int:
     table = state._connect_and_get_accessor().get_placement_group_table()
     entries = map(PlacementGroupTableData.FromString, table)
     # A group that a driver made has no actor, which counts as dead.
-    made = (entry for entry in entries if entry.creator_actor_id not in (b"", ActorID.nil().binary()))
+    nobody = (b"", ActorID.nil().binary())
     left = [
         entry
-        for entry in made
-        if entry.creator_actor_dead and entry.creator_job_id.hex() == job and entry.state != REMOVED
+        for entry in entries
+        if entry.creator_job_id.hex() == job
+        and entry.creator_actor_dead
+        and entry.creator_actor_id not in nobody
+        and entry.state != PlacementGroupTableData.REMOVED
     ]
     for entry in left:
         remove_placement_group(PlacementGroup(PlacementGroupID(entry.placement_group_id)))
