@@ -113,7 +113,7 @@ def test_a_worker_that_hangs_is_shown_and_replaced(
     assert "no step for 25 s: the stacks of all workers go to the log" in output
     assert "restart 1: " in output
     log = (run.path / "log.txt").read_text()
-    assert "stacks of rank" in log and "train_step" in log
+    assert "stacks of rank" in log and "run_worker" in log
     same(run, straight)
 
 
