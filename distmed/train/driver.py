@@ -100,12 +100,16 @@ def _prepare(
     from distmed.checkpoint.folder import checkpoint_root
     from distmed.train.fit import check_disk, check_hosts
     from distmed.train.preparation import check_inputs, make_job
+    from distmed.train.resume import wait_for_storage
 
+    checkpoints = checkpoint_root(recipe, run_dir)
+    if resume:
+        wait_for_storage(checkpoints, recipe.checkpoint.retry_s, progress.note)
     check_inputs(recipe, run_dir, resume=resume)
     stack.enter_context(session.connected())
     signals.take()
     session.wait_for_room(recipe.cluster)
-    check_hosts(checkpoint_root(recipe, run_dir), run_dir.path)
+    check_hosts(checkpoints, run_dir.path)
     job = make_job(recipe, run_dir, gpu=session.on_gpu(), resume=resume, progress=progress)
     check_disk(job)
     return job

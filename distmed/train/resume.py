@@ -6,6 +6,8 @@ anything is counted or started, and each worker again of the checkpoint that it 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import yaml
 
 from distmed.checkpoint import folder as folders
 from distmed.checkpoint.marker import read_marker
-from distmed.checkpoint.storage import Storage
+from distmed.checkpoint.storage import Storage, pause_s
 from distmed.credentials import without_credentials
 from distmed.errors import UserError
 from distmed.model.hash import earlier_model_hash
@@ -29,6 +31,28 @@ class Saved:
 
     folder: str
     state: dict[str, Any]
+
+
+def wait_for_storage(checkpoints: str, retry_s: float, tell: Callable[[str], None]) -> None:
+    """Until it can be read what lies there, for `retry_s` at most: a job that was requeued has nobody to start it once more.
+
+    What still fails then, or is no fault of a moment (a protocol that is not installed), is left to the checks that name it.
+    """
+    began, said = time.monotonic(), False
+    while True:
+        try:
+            newest_saved(checkpoints)
+            return
+        except (ImportError, ValueError):
+            return
+        except Exception as error:  # every store behind fsspec has errors of its own
+            left = began + retry_s - time.monotonic()
+            if left <= 0:
+                return
+            if not said:
+                tell(f"{checkpoints} cannot be read ({error}): tried again for {retry_s:g} s (checkpoint.retry_s)")
+            said = True
+            time.sleep(min(pause_s(retry_s), left))
 
 
 def newest_saved(checkpoints: str) -> Saved | None:

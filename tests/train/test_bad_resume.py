@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from distmed.checkpoint.storage import Storage
 from tests.train.conftest import Run
 from tests.train.door import NAME, SMALL, Door
 
@@ -43,6 +44,36 @@ def test_another_model(run: Run, base: Path, early: Door) -> None:
     refusal = early.refuse("--resume", f"model.path={base}")
     assert f"{run.checkpoints[-1]} was trained from another model than {base}" in refusal.message
     assert "put back" in refusal.hint and "--name" in refusal.hint
+
+
+def test_a_storage_that_is_back_soon_is_waited_for_and_that_is_said_once(
+    run: Run, base: Path, early: Door, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A job that was requeued has nobody to start it once more."""
+    change(base / "config.json", num_hidden_layers=2)
+    faults = [OSError(107, "Transport endpoint is not connected")] * 3
+    real = Storage.children
+
+    def children(where: Storage) -> dict[str, dict[str, Any]]:
+        if faults:
+            raise faults.pop()
+        return real(where)
+
+    monkeypatch.setattr(Storage, "children", children)
+    assert early.status("--resume", f"model.path={base}", "checkpoint.retry_s=8") == 2
+    out, err = capfd.readouterr()
+    told = f"{run.path / 'checkpoints'} cannot be read ([Errno 107] Transport endpoint is not connected)"
+    assert out.count(told) == 1 and "tried again for 8 s (checkpoint.retry_s)" in out
+    assert "was trained from another model" in err
+
+
+def test_a_storage_that_stays_away_is_given_up(run: Run, early: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    def children(where: Storage) -> dict[str, dict[str, Any]]:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Storage, "children", children)
+    refusal = early.refuse("--resume", "checkpoint.retry_s=1", f"checkpoint.storage_path={run.path.parent}")
+    assert refusal.message.startswith(f"checkpoint.storage_path: cannot write to {run.path.parent}: OSError")
 
 
 def test_another_tokenizer(run: Run, base: Path, early: Door) -> None:
