@@ -129,7 +129,8 @@ _end_cluster() {
     [[ -z $head ]] || kill -USR1 "$head" 2>/dev/null
     if [[ ${#nodes[@]} -gt 1 ]]; then
         # To the steps, and not to this script: node.sh ends Ray on its node and takes the temporary folder away.
-        scancel --quiet --signal=USR1 "$job"
+        # Of a job that must give way at once it carries no signal, and tries for a minute; there they got TERM, and miss the head.
+        timeout 5 scancel --quiet --signal=USR1 "$job"
         while ((SECONDS < deadline)) && [[ -n $(squeue --noheader --steps --job "$job" --format=%i | grep '\.[0-9]') ]]; do
             sleep 0.5
         done
@@ -207,11 +208,20 @@ _finish() {
     [[ -z $driver ]] || kill -KILL "$driver" 2>/dev/null
     _end_cluster
     phase "ended with status $status"
-    if _wants_requeue "$status"; then
+    if _requeued_by_slurm; then
+        phase "requeued by Slurm: goes on when the scheduler lets it"
+    elif _wants_requeue "$status"; then
         phase "requeued: goes on when the scheduler lets it" # before it is, since that ends this script
         scontrol requeue "$job" || phase "not requeued: Slurm refused; submit it again, and it goes on"
     fi
     exit "$status"
+}
+
+# A job that must give way at once is requeued before it has ended.
+_requeued_by_slurm() {
+    local restarts
+    restarts=$(scontrol show job "$job" | sed -n 's/.* Restarts=\([0-9]*\).*/\1/p')
+    ((${restarts:-0} > ${SLURM_RESTART_COUNT:-0}))
 }
 
 # Work is left when time ran out, or when the cluster broke under a driver that failed; not when a person or the recipe ended it.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Ray on one node of the allocation, the NUMBERth of it: `node.sh head NUMBER` or `node.sh worker NUMBER` (see cluster.sh).
-# USR1 ends it. TERM does not: scancel sends that to every process at once, and the driver needs the cluster to save.
+# USR1 ends it. TERM does not: scancel sends that to every process at once, and the driver needs the cluster to save. But a worker
+# then ends with its head, because Slurm may carry no USR1 of a job that must give way at once.
 set -euo pipefail
 trap '' TERM INT
 exec >>"$DISTMED_LOG" 2>&1
@@ -43,6 +44,7 @@ end() {
     rm -rf "$temp"
     rmdir "$DISTMED_TEMP" 2>/dev/null || true
 }
+head_answers() { (exec 3<>"/dev/tcp/${RAY_ADDRESS%:*}/${RAY_ADDRESS##*:}") 2>/dev/null; }
 trap end EXIT
 trap 'exit 0' USR1
 
@@ -54,4 +56,11 @@ if [[ $1 == head ]]; then
     cp "$temp/ray_current_cluster" "$DISTMED_TEMP/address.new"
     mv "$DISTMED_TEMP/address.new" "$DISTMED_TEMP/address"
 fi
+leaving=
+trap 'leaving=1' TERM
+while kill -0 "$ray" 2>/dev/null; do
+    [[ $1 == head || -z $leaving ]] || head_answers || exit 0
+    sleep 1 &
+    wait $! || true
+done
 wait "$ray"

@@ -136,6 +136,23 @@ def test_a_job_that_gives_way_to_another_comes_back(
     nothing_left(slurm)
 
 
+@full
+def test_a_job_that_must_give_way_at_once_comes_back(slurm: Slurm, submit: Callable[..., Job], tmp_path: Path) -> None:
+    """Without time for it: Slurm sends TERM with the notice, ends what is left after KillWait, and requeues the job itself."""
+    job = submit("name=at-once", "train.max_steps=14", SBATCH_PARTITION="hasty")
+    job.wait_for("step 4/14", 900)
+    wait = "--wrap=sleep 5"
+    other = slurm.submit(tmp_path, "--nodes=2", "--exclusive", "--partition=urgent", "--output=other.log", wait)
+    job.wait_for("requeued by Slurm: goes on", 60)
+    saved = max(steps_of(tmp_path, "at-once"))
+    assert other.wait_for_end(120) == "COMPLETED"
+    state = job.wait_for_end(900)
+    assert (state, job.exit_status, job.restarts) == ("COMPLETED", 0, 1), job.log
+    assert steps_of(tmp_path, "at-once") == list(range(1, 15))
+    assert f"resumed after step {saved}" in job.log
+    nothing_left(slurm)
+
+
 def test_an_evaluation_goes_on_after_a_requeue(slurm: Slurm, tmp_path: Path) -> None:
     trained = start(tmp_path, slurm.hosts[0], None, "first", "train.max_steps=2")
     assert trained.end()[0] == 0, trained.output()
