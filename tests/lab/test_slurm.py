@@ -116,6 +116,12 @@ def test_a_notice_before_anything_is_done_requeues_nothing(slurm: Slurm, submit:
     nothing_left(slurm)
 
 
+def want_the_nodes(slurm: Slurm, folder: Path) -> Job:
+    """A job of higher priority that needs both of them."""
+    wait = "--wrap=sleep 5"
+    return slurm.submit(folder, "--nodes=2", "--exclusive", "--partition=urgent", "--output=other.log", wait)
+
+
 @pytest.mark.parametrize("moment", ["head up on n", "step 4/14"])
 def test_a_job_that_gives_way_to_another_comes_back(
     slurm: Slurm, submit: Callable[..., Job], tmp_path: Path, moment: str
@@ -123,8 +129,7 @@ def test_a_job_that_gives_way_to_another_comes_back(
     """Also where nothing was done yet, since that says nothing of the job's own time limit."""
     job = submit("name=gives-way", "train.max_steps=14")
     job.wait_for(moment, 900)
-    wait = "--wrap=sleep 5"
-    other = slurm.submit(tmp_path, "--nodes=2", "--exclusive", "--partition=urgent", "--output=other.log", wait)
+    other = want_the_nodes(slurm, tmp_path)
     job.wait_for("got USR1, since another job wants the nodes", 60)
     job.wait_for("requeued: goes on", 90)
     saved = max(steps_of(tmp_path, "gives-way"), default=0)
@@ -141,8 +146,7 @@ def test_a_job_that_must_give_way_at_once_comes_back(slurm: Slurm, submit: Calla
     """Without time for it: Slurm sends TERM with the notice, ends what is left after KillWait, and requeues the job itself."""
     job = submit("name=at-once", "train.max_steps=14", SBATCH_PARTITION="hasty")
     job.wait_for("step 4/14", 900)
-    wait = "--wrap=sleep 5"
-    other = slurm.submit(tmp_path, "--nodes=2", "--exclusive", "--partition=urgent", "--output=other.log", wait)
+    other = want_the_nodes(slurm, tmp_path)
     job.wait_for("requeued by Slurm: goes on", 60)
     saved = max(steps_of(tmp_path, "at-once"))
     assert other.wait_for_end(120) == "COMPLETED"
